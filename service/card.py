@@ -1,0 +1,123 @@
+"""The model card: what a served model is, what it takes and gives, and what it must not be used for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from service.errors import CardInvalid
+from service.types import Head
+
+CARD_FILE = "card.json"
+MODEL_FILE = "model.onnx"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class Framing(_Part):
+    """Which square around a face a model sees, in units of the tight box's side (`Box.side`)."""
+
+    scale: float = Field(default=1.0, gt=0, le=4)
+    """Side of the square over the side of the tight box."""
+    shift_y: float = Field(default=0.0, ge=-1, le=1)
+    """Centre of the square below the centre of the tight box, over its side."""
+
+
+class InputSpec(_Part):
+    """The crop that the graph takes: uint8 (N, size, size, channels)."""
+
+    name: str = "image"
+    size: int = Field(ge=16, le=512)
+    color: Literal["gray", "rgb"]
+    framing: Framing
+
+    @property
+    def channels(self) -> int:
+        """1 for grey, 3 for colour."""
+        return 1 if self.color == "gray" else 3
+
+
+class HeadSpec(_Part):
+    """One output of the graph: float32 (N, len(labels)) probabilities under the head's name."""
+
+    labels: tuple[str, ...] = Field(min_length=2)
+    temperature: float = Field(default=1.0, gt=0)
+    """What the logits are divided by inside the graph (Guo et al. 2017); information only."""
+    uncertain_below: float = Field(default=0.0, ge=0, le=1)
+    """A top probability under this is reported as uncertain."""
+
+
+class Dataset(_Part):
+    """A set that the weights saw, and its terms."""
+
+    name: str
+    terms: str
+    used_for: str
+
+
+class Metric(_Part):
+    """One measured figure: a number without its data and split means nothing."""
+
+    head: Head
+    name: str
+    value: float
+    data: str
+    split: str
+    samples: int = Field(gt=0)
+
+
+class Parity(_Part):
+    """ONNX against Keras on the same crops."""
+
+    max_abs_error: float = Field(ge=0)
+    samples: int = Field(gt=0)
+
+
+class ModelCard(_Part):
+    """`models/<name>/card.json`; field names are part of the contract."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+    version: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$")]
+    summary: str
+    source: str
+    """Paper and section that the network comes from."""
+    parameters: int = Field(gt=0)
+    input: InputSpec
+    heads: dict[Head, HeadSpec] = Field(min_length=1)
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    licence: str
+    data: tuple[Dataset, ...]
+    metrics: tuple[Metric, ...]
+    parity: Parity
+    limits: tuple[str, ...]
+    """What the model must not be used for, and where it is known to fail."""
+
+    @property
+    def id(self) -> str:
+        """`name@version`, as results name it."""
+        return f"{self.name}@{self.version}"
+
+
+def load_card(folder: Path) -> ModelCard:
+    """Read and check `folder/card.json`.
+
+    Raises:
+        CardInvalid: there is no card, it is not JSON, a field is wrong, or its name is not the
+            folder's.
+    """
+    path = folder / CARD_FILE
+    try:
+        card = ModelCard.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise CardInvalid(f"model {folder.name!r} has no readable {CARD_FILE}") from error
+    except ValidationError as error:
+        first: Any = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise CardInvalid(f"model {folder.name!r}: card field {where}: {first['msg']}") from error
+    if card.name != folder.name:
+        raise CardInvalid(f"model folder {folder.name!r} holds a card named {card.name!r}")
+    return card
