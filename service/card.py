@@ -1,4 +1,4 @@
-"""The model card: what a served model is, what it takes and gives, and what it must not be used for."""
+"""The model card: what a served model is, takes and gives, and must not be used for."""
 
 from __future__ import annotations
 

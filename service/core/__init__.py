@@ -1,0 +1,1 @@
+"""Batching, the pipeline and metrics: knows neither ONNX nor HTTP."""

@@ -35,7 +35,7 @@ def crop_face(pixels: Pixels, box: Box, spec: InputSpec) -> NDArray[np.uint8]:
 
 
 def crop_whole(pixels: Pixels, spec: InputSpec) -> NDArray[np.uint8]:
-    """Take the whole image as the crop (`detect=false`): squeezed to the model's square, no framing.
+    """Take the whole image as the crop (`detect=false`), squeezed to the model's square.
 
     Args:
         pixels: uint8 (H, W, 3) BGR or (H, W) grey.
@@ -80,7 +80,7 @@ def _warp(
         flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_REPLICATE,
     )
-    return _recolor(crop, spec.color)
+    return _recolor(np.asarray(crop, np.uint8), spec.color)
 
 
 def _shrink(
@@ -94,7 +94,9 @@ def _shrink(
     x1 = max(min(int(np.ceil(left + width)) + step, image_width), x0 + 1)
     y1 = max(min(int(np.ceil(top + height)) + step, image_height), y0 + 1)
     target = (max((x1 - x0) // step, 1), max((y1 - y0) // step, 1))
-    part = cv2.resize(pixels[y0:y1, x0:x1], target, interpolation=cv2.INTER_AREA)
+    part = np.asarray(
+        cv2.resize(pixels[y0:y1, x0:x1], target, interpolation=cv2.INTER_AREA), np.uint8
+    )
     fx, fy = target[0] / (x1 - x0), target[1] / (y1 - y0)
     return part, (left - x0) * fx, (top - y0) * fy, width * fx, height * fy
 
@@ -102,5 +104,6 @@ def _shrink(
 def _recolor(crop: NDArray[np.uint8], color: Literal["gray", "rgb"]) -> NDArray[np.uint8]:
     if color == "gray":
         gray = crop if crop.ndim == 2 else cv2.cvtColor(crop, cv2.COLOR_BGR2GRAY)
-        return gray[..., np.newaxis]
-    return cv2.cvtColor(crop, cv2.COLOR_GRAY2RGB if crop.ndim == 2 else cv2.COLOR_BGR2RGB)
+        return np.asarray(gray, np.uint8)[..., np.newaxis]
+    code = cv2.COLOR_GRAY2RGB if crop.ndim == 2 else cv2.COLOR_BGR2RGB
+    return np.asarray(cv2.cvtColor(crop, code), np.uint8)
