@@ -74,10 +74,6 @@ class HashMismatch(ModelError):
         self.name, self.expected, self.actual = name, expected, actual
 
 
-class ProviderUnavailable(MienError):
-    """A required execution provider is not in use."""
-
-
 class Unavailable(MienError):
     """The service cannot take the work now.
 
@@ -92,6 +88,10 @@ class Unavailable(MienError):
 
 class Overloaded(Unavailable):
     """The queue is full."""
+
+
+class NotReady(Unavailable):
+    """Not warm yet, or something that is needed is missing."""
 
 
 class ServiceClosed(Unavailable):

@@ -78,6 +78,19 @@ class Image:
 
 
 @dataclass(frozen=True, slots=True)
+class CropItem:
+    """One face for one model."""
+
+    crop: NDArray[np.uint8]
+    """(S, S, C), as the card's input says."""
+    heads: tuple[Head, ...]
+
+
+Probabilities = Mapping[Head, NDArray[np.float32]]
+"""By head, float32 (K,): one face's probabilities."""
+
+
+@dataclass(frozen=True, slots=True)
 class Prediction:
     """What one head says of one face; the probabilities are complete and sum to 1."""
 

@@ -1,0 +1,99 @@
+"""Settings -> a ready-made `Analyzer`: the only place where the parts are wired together."""
+
+from __future__ import annotations
+
+import cv2
+
+from service.core.batcher import Batcher
+from service.core.metrics import Metrics
+from service.core.pipeline import Analyzer, ServedModel
+from service.core.ports import Detector
+from service.core.prepare import Preparer
+from service.errors import ModelError
+from service.runtime.cpu import available_cores
+from service.runtime.detector import HaarDetector, YunetDetector
+from service.runtime.registry import Model, load_models
+from service.runtime.session import SessionOptions
+from service.settings import Settings
+from service.vision.codec import ImageLimits
+
+
+def open_analyzer(settings: Settings, metrics: Metrics) -> Analyzer:
+    """Load the models and the detector and put an analyzer together; it is not started yet.
+
+    Raises:
+        ModelError: a model, or the detector's file, is missing, damaged or not what its card says.
+    """
+    slots = settings.slots or available_cores()
+    # Images are worked on side by side, so OpenCV's own threads would only get in the way.
+    cv2.setNumThreads(1)
+    options = SessionOptions(settings.provider, settings.threads, settings.max_batch_size)
+    models = load_models(settings.models_dir, settings.models, options)
+    for model in models.values():
+        card = model.card
+        metrics.serves(card.name, card.version, card.sha256, model.provider)
+    detector = _open_detector(settings)
+    return Analyzer(
+        detector_id=detector.id,
+        prepare=Batcher(
+            Preparer(detector, image_limits(settings)),
+            name="prepare",
+            slots=slots,
+            max_batch_size=1,
+            max_pending=settings.max_pending_images,
+            observer=metrics,
+        ),
+        models={
+            name: ServedModel(
+                model.card,
+                model.provider,
+                Batcher(
+                    model,
+                    name=name,
+                    slots=slots,
+                    max_batch_size=settings.max_batch_size,
+                    max_pending=settings.max_pending_faces,
+                    observer=metrics,
+                ),
+                model.warm_up,
+            )
+            for name, model in models.items()
+        },
+        defaults=_defaults(settings, models),
+        metrics=metrics,
+        fault=_provider_fault(settings, models),
+    )
+
+
+def image_limits(settings: Settings) -> ImageLimits:
+    """The codec's limits."""
+    return ImageLimits(settings.max_bytes, settings.max_pixels, settings.max_side)
+
+
+def _open_detector(settings: Settings) -> Detector:
+    if settings.yunet_path is not None and settings.detector == "yunet":
+        return YunetDetector(
+            settings.yunet_path,
+            max_side=settings.detector_max_side,
+            options=SessionOptions(settings.provider, settings.threads, max_batch_size=1),
+        )
+    return HaarDetector(max_side=settings.detector_max_side)
+
+
+def _defaults(settings: Settings, models: dict[str, Model]) -> list[str]:
+    """The wanted defaults that are served; one that was asked for by name must be."""
+    missing = [name for name in settings.default_models if name not in models]
+    if missing and "default_models" in settings.model_fields_set:
+        raise ModelError(f"default model {missing[0]!r} is not served")
+    return [name for name in settings.default_models if name in models]
+
+
+def _provider_fault(settings: Settings, models: dict[str, Model]) -> str | None:
+    wanted = {settings.provider, settings.require_provider} - {"auto", None}
+    for model in models.values():
+        if missing := sorted(str(name) for name in wanted if name != model.provider):
+            return (
+                f"model {model.card.name} runs on {model.provider}, {missing[0]} was asked for; "
+                "for CUDA install the `gpu` extra and check the driver"
+            )
+    return None

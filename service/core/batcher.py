@@ -1,0 +1,273 @@
+"""Cross-request batching: admission, slots, deadlines, isolation. Knows neither ONNX nor HTTP.
+
+A deque and one Event, touched only by the event loop: no locks, no timers. A slot that is idle
+takes what is there at once; while all slots are busy, the queue is the batching window. A fixed
+wait was measured worse at every rate (`benchmarks/batching.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Generic, Protocol, TypeVar
+
+from service.core.ports import Runner
+from service.errors import (
+    DeadlineExceeded,
+    InferenceError,
+    InvalidItem,
+    MienError,
+    Overloaded,
+    ServiceClosed,
+)
+
+Item = TypeVar("Item")
+Output = TypeVar("Output")
+
+_RETRY_AFTER_S = (1.0, 60.0)
+
+
+class BatchObserver(Protocol):
+    """Told of what the batcher does; called on the event loop."""
+
+    def queued(self, name: str, depth: int) -> None:
+        """The queue now holds `depth` items."""
+        ...
+
+    def ran(self, name: str, size: int, seconds: float) -> None:
+        """A run over `size` items took `seconds`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Served(Generic[Output]):
+    """One item's output, with the seconds that it waited and that its run took."""
+
+    output: Output
+    queue_s: float
+    run_s: float
+
+
+@dataclass(slots=True, eq=False)
+class _Entry(Generic[Item, Output]):
+    item: Item
+    future: asyncio.Future[Served[Output]]
+    deadline: float | None
+    queued_at: float = field(default_factory=perf_counter)
+
+    def resolve(self, served: Served[Output]) -> None:
+        if not self.future.done():
+            self.future.set_result(served)
+
+    def fail(self, error: Exception) -> None:
+        if not self.future.done():
+            self.future.set_exception(error)
+
+
+class Batcher(Generic[Item, Output]):
+    """Gathers items of many callers into runs of at most `max_batch_size`.
+
+    Use it from one event loop only.
+    """
+
+    def __init__(
+        self,
+        runner: Runner[Item, Output],
+        *,
+        name: str,
+        slots: int,
+        max_batch_size: int,
+        max_pending: int,
+        observer: BatchObserver,
+    ) -> None:
+        """Make a batcher; it serves once `start` was called.
+
+        Args:
+            runner: does the work, on one of `slots` threads.
+            name: for metrics and messages.
+            slots: runs at a time.
+            max_batch_size: items a run takes at most.
+            max_pending: items that may wait; more are refused as `Overloaded`.
+            observer: told of every change.
+        """
+        self.name = name
+        self._runner = runner
+        self._slots = slots
+        self._max_batch_size = max_batch_size
+        self._max_pending = max_pending
+        self._observer = observer
+        self._queue: deque[_Entry[Item, Output]] = deque()
+        self._waiting = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._pool = ThreadPoolExecutor(slots, thread_name_prefix=f"mien-{name}")
+        self._workers: list[asyncio.Task[None]] = []
+        self._running = 0
+        self._item_s = 0.0
+        self._closed = True
+        self._failure: str | None = None
+
+    @property
+    def failure(self) -> str | None:
+        """Why this batcher can serve no more; None while it can."""
+        return self._failure
+
+    def start(self) -> None:
+        """Begin to serve; called once, on the event loop."""
+        self._closed = False
+        self._workers = [asyncio.create_task(self._work()) for _ in range(self._slots)]
+        for worker in self._workers:
+            worker.add_done_callback(self._worker_ended)
+
+    def submit(
+        self, items: Sequence[Item], *, deadline: float | None = None
+    ) -> list[asyncio.Future[Served[Output]]]:
+        """Admit all of `items` or none; synchronous, so nothing can come in between.
+
+        Args:
+            items: what one caller wants run.
+            deadline: `loop.time()` after which the items must not be run any more.
+
+        Returns:
+            A future per item. Cancelling one takes its item out, unless it is being run.
+
+        Raises:
+            ServiceClosed: not started, draining, stopped or failed.
+            Overloaded: no room for all of them.
+        """
+        if self._closed:
+            raise ServiceClosed(
+                self._failure or f"{self.name} takes no more work", retry_after_s=_RETRY_AFTER_S[0]
+            )
+        self._make_room(len(items))
+        loop = asyncio.get_running_loop()
+        entries = [_Entry(item, loop.create_future(), deadline) for item in items]
+        if entries:
+            self._queue.extend(entries)
+            self._observer.queued(self.name, len(self._queue))
+            self._waiting.set()
+        return [entry.future for entry in entries]
+
+    async def close(self, *, drain_s: float) -> None:
+        """Take no more work, let what waits be run for up to `drain_s`, then fail the rest."""
+        self._closed = True
+        try:
+            async with asyncio.timeout(drain_s):
+                while self._running or self._queue:
+                    self._idle.clear()
+                    await self._idle.wait()
+        except TimeoutError:
+            pass
+        for worker in self._workers:
+            worker.cancel()
+        await asyncio.gather(*self._workers, return_exceptions=True)
+        self._fail_pending(
+            ServiceClosed(f"{self.name} was stopped", retry_after_s=_RETRY_AFTER_S[0])
+        )
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def retry_after_s(self) -> float:
+        """Seconds until the present queue is worked off, from the pace of the latest runs."""
+        shortest, longest = _RETRY_AFTER_S
+        estimate = len(self._queue) * self._item_s / self._slots
+        return min(max(estimate, shortest), longest)
+
+    def _make_room(self, count: int) -> None:
+        if len(self._queue) + count > self._max_pending:
+            # Entries whose caller has gone still stand in the queue until a slot reaches them.
+            self._queue = deque(entry for entry in self._queue if not entry.future.done())
+        if len(self._queue) + count > self._max_pending:
+            raise Overloaded(
+                f"{self.name} has {len(self._queue)} items waiting and room for "
+                f"{self._max_pending}; {count} more do not fit",
+                retry_after_s=self.retry_after_s(),
+            )
+
+    async def _work(self) -> None:
+        while True:
+            await self._waiting.wait()
+            batch = self._take()
+            if batch:
+                self._running += 1
+                try:
+                    await self._run(batch)
+                except asyncio.CancelledError:
+                    self._fail(batch, ServiceClosed("stopped during the run", retry_after_s=1.0))
+                    raise
+                finally:
+                    self._running -= 1
+            self._idle.set()
+
+    def _take(self) -> list[_Entry[Item, Output]]:
+        batch: list[_Entry[Item, Output]] = []
+        now = asyncio.get_running_loop().time()
+        while self._queue and len(batch) < self._max_batch_size:
+            entry = self._queue.popleft()
+            if entry.future.done():
+                continue
+            if entry.deadline is not None and now >= entry.deadline:
+                entry.fail(DeadlineExceeded(f"waited too long for {self.name}; it was not run"))
+                continue
+            batch.append(entry)
+        if not self._queue:
+            self._waiting.clear()
+        self._observer.queued(self.name, len(self._queue))
+        return batch
+
+    async def _run(self, batch: list[_Entry[Item, Output]]) -> None:
+        started = perf_counter()
+        items = [entry.item for entry in batch]
+        try:
+            outputs = await asyncio.get_running_loop().run_in_executor(
+                self._pool, self._runner.run, items
+            )
+        except InvalidItem as error:
+            await self._isolate(batch, error)
+            return
+        except Exception as error:
+            self._fail(batch, error)
+            return
+        run_s = perf_counter() - started
+        self._note_pace(len(batch), run_s)
+        if len(outputs) != len(batch):
+            message = f"{self.name} gave {len(outputs)} outputs for {len(batch)} items"
+            self._fail(batch, InferenceError(message))
+            return
+        for entry, output in zip(batch, outputs, strict=True):
+            entry.resolve(Served(output, started - entry.queued_at, run_s))
+
+    async def _isolate(self, batch: list[_Entry[Item, Output]], error: InvalidItem) -> None:
+        """Find the item at fault by halves; the others are still answered."""
+        if len(batch) == 1:
+            batch[0].fail(error)
+            return
+        middle = len(batch) // 2
+        for half in (batch[:middle], batch[middle:]):
+            await self._run(half)
+
+    def _note_pace(self, size: int, run_s: float) -> None:
+        self._observer.ran(self.name, size, run_s)
+        pace = run_s / size
+        self._item_s = pace if self._item_s == 0.0 else 0.8 * self._item_s + 0.2 * pace
+
+    def _fail(self, entries: Sequence[_Entry[Item, Output]], error: Exception) -> None:
+        if not isinstance(error, MienError):
+            cause, error = error, InferenceError(f"a run of {self.name} failed")
+            error.__cause__ = cause
+        for entry in entries:
+            entry.fail(error)
+
+    def _fail_pending(self, error: Exception) -> None:
+        entries, self._queue = list(self._queue), deque()
+        self._fail(entries, error)
+
+    def _worker_ended(self, worker: asyncio.Task[None]) -> None:
+        if worker.cancelled():
+            return
+        self._failure = f"a worker of {self.name} ended unexpectedly: {worker.exception()!r}"
+        self._closed = True
+        self._fail_pending(InferenceError(self._failure))
+        self._idle.set()

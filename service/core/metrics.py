@@ -1,0 +1,77 @@
+"""The contract's metrics on an injected registry; seconds and base units, no request labels."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+_COUNTS = (0, 1, 2, 3, 5, 10, 20, 50, 100, 200)
+_SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
+
+
+class Metrics:
+    """Every metric of the service; `docs/metrics.md` lists them, a test holds the two together."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.registry = registry
+        self.http_seconds = Histogram(
+            "mien_http_request_duration_seconds",
+            "Time from the request's first byte to the response's last.",
+            ["route", "method", "code"],
+            buckets=BUCKETS_S,
+            registry=registry,
+        )
+        self.stage_seconds = Histogram(
+            "mien_stage_duration_seconds",
+            "Time of one stage of one analysis.",
+            ["stage"],
+            buckets=BUCKETS_S,
+            registry=registry,
+        )
+        self.inference_seconds = Histogram(
+            "mien_inference_duration_seconds",
+            "Time of one batch run.",
+            ["model", "provider"],
+            buckets=BUCKETS_S,
+            registry=registry,
+        )
+        self.batch_size = Histogram(
+            "mien_batch_size", "Items in one run.", ["model"], buckets=_SIZES, registry=registry
+        )
+        self.queue_depth = Gauge(
+            "mien_queue_depth", "Items that wait for a run.", ["model"], registry=registry
+        )
+        self.in_flight = Gauge(
+            "mien_in_flight_requests", "HTTP requests being answered.", registry=registry
+        )
+        self.faces = Histogram(
+            "mien_faces_detected", "Faces found in one image.", buckets=_COUNTS, registry=registry
+        )
+        self.shed = Counter(
+            "mien_requests_shed_total", "Work refused or dropped.", ["reason"], registry=registry
+        )
+        self.errors = Counter(
+            "mien_errors_total", "Error answers by code.", ["code"], registry=registry
+        )
+        self.model_info = Gauge(
+            "mien_model_info",
+            "1 for every model that is served.",
+            ["name", "version", "sha256", "provider"],
+            registry=registry,
+        )
+        self._providers: dict[str, str] = {}
+
+    def serves(self, name: str, version: str, sha256: str, provider: str) -> None:
+        """Note a model that is served, and where it runs."""
+        self._providers[name] = provider
+        self.model_info.labels(name, version, sha256, provider).set(1)
+        self.queue_depth.labels(name).set(0)
+
+    def queued(self, name: str, depth: int) -> None:
+        """See `service.core.batcher.BatchObserver`."""
+        self.queue_depth.labels(name).set(depth)
+
+    def ran(self, name: str, size: int, seconds: float) -> None:
+        """See `service.core.batcher.BatchObserver`."""
+        self.batch_size.labels(name).observe(size)
+        self.inference_seconds.labels(name, self._providers.get(name, "cpu")).observe(seconds)

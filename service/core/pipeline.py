@@ -1,0 +1,233 @@
+"""The one door: `Analyzer.analyze` takes bytes and gives a `Result`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+
+from service.card import ModelCard
+from service.core.batcher import Batcher, Served
+from service.core.metrics import Metrics
+from service.core.prepare import Prepared, PrepareJob
+from service.errors import InvalidOption, NotReady, ServiceClosed
+from service.types import (
+    HEADS,
+    AnalyzedFace,
+    CropItem,
+    Head,
+    Prediction,
+    Probabilities,
+    Result,
+    Timings,
+)
+from service.vision.postprocess import to_prediction
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What one caller wants of one image."""
+
+    models: tuple[str, ...] = ()
+    """A head is served by the first of these that has it, else by its default."""
+    attributes: frozenset[Head] = frozenset(HEADS)
+    max_faces: int = 100
+    min_face_px: float = 0.0
+    """In pixels of the full image."""
+    detection_threshold: float | None = None
+    detect: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """A model as the pipeline sees it: its card and the batcher in front of it."""
+
+    card: ModelCard
+    provider: str
+    batcher: Batcher[CropItem, Probabilities]
+    warm_up: Callable[[], None]
+
+
+class Analyzer:
+    """Analyses images; stateless, for use from one event loop."""
+
+    def __init__(
+        self,
+        *,
+        detector_id: str,
+        prepare: Batcher[PrepareJob, Prepared],
+        models: Mapping[str, ServedModel],
+        defaults: Sequence[str],
+        metrics: Metrics,
+        fault: str | None = None,
+    ) -> None:
+        """Put the parts together; `service.build.open_analyzer` does this.
+
+        Args:
+            detector_id: `name@version` of the detector.
+            prepare: decodes, detects and crops.
+            models: by name.
+            defaults: names in order of preference: a head's default is the first that has it.
+            metrics: where stages and faces are counted.
+            fault: why this analyzer can never be ready, if so: a provider that is missing.
+        """
+        self.models = models
+        self.default_heads = _by_head([models[name].card for name in [*defaults, *models]])
+        self._detector_id = detector_id
+        self._prepare = prepare
+        self._metrics = metrics
+        self._fault = fault
+        self._warm = False
+        self._draining = False
+
+    @property
+    def draining(self) -> bool:
+        """Whether it finishes what it has and takes nothing new."""
+        return self._draining
+
+    @property
+    def unready(self) -> str | None:
+        """Why no work is taken now; None when it is."""
+        if self._draining:
+            return "draining"
+        failures = (batcher.failure for batcher in self._batchers())
+        failure = self._fault or next((text for text in failures if text), None)
+        return failure or (None if self._warm else "warming up")
+
+    async def start(self) -> None:
+        """Begin to serve once every model has been run at every batch size."""
+        for batcher in self._batchers():
+            batcher.start()
+        for model in self.models.values():
+            await asyncio.to_thread(model.warm_up)
+        self._warm = True
+
+    def drain(self) -> None:
+        """Take no more work from now on."""
+        self._draining = True
+
+    async def close(self, *, drain_s: float) -> None:
+        """Finish what was admitted, for at most `drain_s` seconds, and stop."""
+        self.drain()
+        deadline = perf_counter() + drain_s
+        # One after the other: what leaves `prepare` must still find its models open.
+        for batcher in self._batchers():
+            await batcher.close(drain_s=max(deadline - perf_counter(), 0.0))
+
+    async def analyze(
+        self, data: bytes, options: Options, *, deadline: float | None = None
+    ) -> Result:
+        """Find every face in an image and say what the models say of it.
+
+        Args:
+            data: an encoded image.
+            options: what is wanted.
+            deadline: `loop.time()` after which work on it is dropped before it is run.
+
+        Raises:
+            ImageError: the bytes are no image that we can use.
+            InvalidOption: a model that is not served.
+            Unavailable: not ready, overloaded, draining or stopped.
+            DeadlineExceeded: the time was up before the work was run.
+            InferenceError: a model run failed.
+        """
+        started = perf_counter()
+        if reason := self.unready:
+            kind = ServiceClosed if self._draining else NotReady
+            raise kind(f"not ready: {reason}", retry_after_s=1.0)
+        heads = self._choose(options)
+        cards = {card.name: card for card in heads.values()}
+        job = PrepareJob(
+            data,
+            detect=options.detect,
+            detection_threshold=options.detection_threshold,
+            min_face_px=options.min_face_px,
+            max_faces=options.max_faces,
+            specs={name: card.input for name, card in cards.items()},
+        )
+        (served,) = await asyncio.gather(*self._prepare.submit([job], deadline=deadline))
+        prepared = served.output
+        answers = await self._infer(prepared, heads, deadline)
+        timings = _timings(served, answers, started)
+        self._observe(prepared, timings)
+        return Result(
+            width=prepared.image.width,
+            height=prepared.image.height,
+            orientation=prepared.image.orientation,
+            faces=tuple(
+                AnalyzedFace(face, _predictions(index, heads, answers), quality)
+                for index, (face, quality) in enumerate(
+                    zip(prepared.faces, prepared.qualities, strict=True)
+                )
+            ),
+            models=({"detector": self._detector_id} if options.detect else {})
+            | {head: card.id for head, card in heads.items()},
+            timings=timings,
+        )
+
+    def _choose(self, options: Options) -> dict[Head, ModelCard]:
+        for name in options.models:
+            if name not in self.models:
+                raise InvalidOption(f"no model {name!r}; there are {', '.join(self.models)}")
+        by_head = self.default_heads | _by_head([self.models[n].card for n in options.models])
+        wanted = [head for head in HEADS if head in options.attributes]
+        if missing := [head for head in wanted if head not in by_head]:
+            raise InvalidOption(f"no model that is served has the head {missing[0]!r}")
+        return {head: by_head[head] for head in wanted}
+
+    async def _infer(
+        self, prepared: Prepared, heads: Mapping[Head, ModelCard], deadline: float | None
+    ) -> dict[str, list[Served[Probabilities]]]:
+        futures: dict[str, list[asyncio.Future[Served[Probabilities]]]] = {}
+        try:
+            for name, crops in prepared.crops.items():
+                own = tuple(head for head, card in heads.items() if card.name == name)
+                items = [CropItem(crop, own) for crop in crops]
+                futures[name] = self.models[name].batcher.submit(items, deadline=deadline)
+            await asyncio.gather(*(future for group in futures.values() for future in group))
+        finally:
+            # After an error or a cancellation nobody waits for the rest.
+            for future in (future for group in futures.values() for future in group):
+                future.cancel()
+        return {name: [future.result() for future in group] for name, group in futures.items()}
+
+    def _observe(self, prepared: Prepared, timings: Timings) -> None:
+        for stage in ("decode", "detect", "queue", "infer"):
+            self._metrics.stage_seconds.labels(stage).observe(getattr(timings, stage))
+        self._metrics.faces.observe(len(prepared.faces))
+
+    def _batchers(self) -> list[Batcher[PrepareJob, Prepared] | Batcher[CropItem, Probabilities]]:
+        return [self._prepare, *(model.batcher for model in self.models.values())]
+
+
+def _by_head(cards: Sequence[ModelCard]) -> dict[Head, ModelCard]:
+    """The first card for each head."""
+    return {head: card for card in reversed(cards) for head in card.heads}
+
+
+def _predictions(
+    index: int,
+    heads: Mapping[Head, ModelCard],
+    answers: Mapping[str, Sequence[Served[Probabilities]]],
+) -> dict[Head, Prediction]:
+    return {
+        head: to_prediction(answers[card.name][index].output[head], card.heads[head])
+        for head, card in heads.items()
+    }
+
+
+def _timings(
+    prepare: Served[Prepared],
+    answers: Mapping[str, Sequence[Served[Probabilities]]],
+    started: float,
+) -> Timings:
+    # Models run side by side: the slowest item is what the caller waited for.
+    items = [served for group in answers.values() for served in group]
+    return Timings(
+        decode=prepare.output.decode_s,
+        detect=prepare.output.detect_s,
+        queue=prepare.queue_s + max((served.queue_s for served in items), default=0.0),
+        infer=max((served.run_s for served in items), default=0.0),
+        total=perf_counter() - started,
+    )

@@ -1,0 +1,102 @@
+"""name -> verified card and loaded model; and the runner that feeds crops to it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.card import MODEL_FILE, ModelCard, load_card
+from service.errors import CardInvalid, HashMismatch, InvalidItem, ModelError
+from service.runtime.session import OrtSession, SessionOptions, buckets, pad_to_bucket
+from service.types import CropItem, Head, Probabilities
+
+
+class Model:
+    """A verified model folder with its session: crops in, probabilities out."""
+
+    def __init__(self, folder: Path, options: SessionOptions) -> None:
+        """Read the card, verify the file against it and load it.
+
+        Raises:
+            CardInvalid: no card, a wrong field, or a graph that is not as the card says.
+            HashMismatch: the file is not the one that the card describes.
+            ModelError: ONNX Runtime cannot load the file.
+        """
+        self.card: ModelCard = load_card(folder)
+        path = folder / MODEL_FILE
+        _check_hash(self.card, path)
+        self._session = OrtSession(path, options)
+        _check_graph(self.card, self._session)
+        self._buckets = buckets(options.max_batch_size)
+        self._shape = (self.card.input.size, self.card.input.size, self.card.input.channels)
+
+    @property
+    def provider(self) -> str:
+        """The execution provider in use: `cpu` or `cuda`."""
+        return self._session.provider
+
+    def warm_up(self) -> None:
+        """Run every bucket once, so that no request pays for a first run."""
+        for size in self._buckets:
+            self._infer(np.zeros((size, *self._shape), np.uint8), tuple(self.card.heads))
+
+    def run(self, items: Sequence[CropItem]) -> list[Probabilities]:
+        """Run one batch; see `service.core.ports.Runner`."""
+        for item in items:
+            if item.crop.shape != self._shape or item.crop.dtype != np.uint8:
+                raise InvalidItem(f"{self.card.name} takes uint8 {self._shape} crops")
+        wanted = {head for item in items for head in item.heads}
+        heads = tuple(head for head in self.card.heads if head in wanted)
+        batch = np.stack([item.crop for item in items])  # (N, S, S, C)
+        if self.provider == "cuda":
+            batch = pad_to_bucket(batch, self._buckets)
+        outputs = self._infer(batch, heads)
+        return [{head: outputs[head][row] for head in item.heads} for row, item in enumerate(items)]
+
+    def _infer(
+        self, batch: NDArray[np.uint8], heads: tuple[Head, ...]
+    ) -> dict[Head, NDArray[np.float32]]:
+        outputs = self._session.run(self.card.input.name, batch, heads)
+        return dict(zip(heads, outputs, strict=True))
+
+
+def load_models(folder: Path, names: Sequence[str], options: SessionOptions) -> dict[str, Model]:
+    """Load the named models of a models folder, or all of them when `names` is empty.
+
+    Raises:
+        ModelError: the folder or a model is missing or cannot be served.
+    """
+    found = sorted(path.parent.name for path in folder.glob("*/card.json"))
+    if not found:
+        raise ModelError(f"no model folder with a card in {folder}")
+    if unknown := [name for name in names if name not in found]:
+        raise ModelError(f"no model {unknown[0]!r} in {folder}; there are {', '.join(found)}")
+    return {name: Model(folder / name, options) for name in names or found}
+
+
+def _check_hash(card: ModelCard, path: Path) -> None:
+    try:
+        with path.open("rb") as file:
+            actual = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ModelError(f"model {card.name!r} has no readable {MODEL_FILE}") from error
+    if actual != card.sha256:
+        raise HashMismatch(card.name, card.sha256, actual)
+
+
+def _check_graph(card: ModelCard, session: OrtSession) -> None:
+    spec = card.input
+    expected = (spec.size, spec.size, spec.channels)
+    if (shape := session.inputs.get(spec.name)) is None or shape[1:] != expected:
+        raise CardInvalid(f"model {card.name!r}: the graph takes {shape}, its card says {expected}")
+    for head, head_spec in card.heads.items():
+        shape = session.outputs.get(head)
+        if shape is None or shape[-1] != len(head_spec.labels):
+            raise CardInvalid(
+                f"model {card.name!r}: output {head} is {shape}, "
+                f"its card has {len(head_spec.labels)} labels"
+            )

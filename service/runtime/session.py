@@ -1,0 +1,135 @@
+"""An ONNX Runtime session as a batch runner: providers, threads, buckets, IO binding, warm-up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
+
+from service.errors import InferenceError, InvalidItem, ModelError
+
+Provider = Literal["auto", "cpu", "cuda"]
+
+_CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+_NAMES: dict[str, Literal["cpu", "cuda"]] = {_CPU: "cpu", _CUDA: "cuda"}
+
+
+@dataclass(frozen=True, slots=True)
+class SessionOptions:
+    """How a model is run.
+
+    Attributes:
+        provider: `auto` takes CUDA where it works and the CPU elsewhere.
+        threads: intra-op threads of one run; slots x threads should not exceed the cores.
+        max_batch_size: the largest batch; batches are padded up to powers of two below it.
+    """
+
+    provider: Provider = "auto"
+    threads: int = 1
+    max_batch_size: int = 32
+
+
+class OrtSession:
+    """One loaded graph; `run` is thread-safe."""
+
+    def __init__(self, path: Path, options: SessionOptions) -> None:
+        """Load `path`.
+
+        Raises:
+            ModelError: ONNX Runtime cannot load the file.
+        """
+        wanted = _providers(options.provider)
+        try:
+            self._session = ort.InferenceSession(
+                str(path), _session_options(options.threads), providers=wanted
+            )
+        except Exception as error:  # ORT's own exception types share no public base.
+            raise ModelError(f"{path} cannot be loaded: {_first_line(error)}") from error
+        # What is in use, not what was asked for: ONNX Runtime falls back silently.
+        self.provider = _NAMES.get(self._session.get_providers()[0], "cpu")
+        self._run_options = ort.RunOptions()
+        self._run_options.only_execute_path_to_fetches = True
+
+    @property
+    def inputs(self) -> dict[str, tuple[int | str | None, ...]]:
+        """Shape of every input by name; a symbolic or unknown dimension is a str or None."""
+        return {node.name: tuple(node.shape) for node in self._session.get_inputs()}
+
+    @property
+    def outputs(self) -> dict[str, tuple[int | str | None, ...]]:
+        """Shape of every output by name."""
+        return {node.name: tuple(node.shape) for node in self._session.get_outputs()}
+
+    def run(self, name: str, value: NDArray[Any], fetches: Sequence[str]) -> list[NDArray[Any]]:
+        """Run the graph on one input; only what `fetches` need is executed.
+
+        Raises:
+            InvalidItem: ONNX Runtime refused the input.
+            InferenceError: the run failed.
+        """
+        try:
+            if self.provider == "cuda":
+                return self._run_bound(name, value, fetches)
+            outputs: list[NDArray[Any]] = self._session.run(
+                list(fetches), {name: value}, self._run_options
+            )
+            return outputs
+        except Exception as error:
+            if isinstance(error, InvalidArgument | ValueError | TypeError):
+                raise InvalidItem(f"the model refused its input: {_first_line(error)}") from error
+            raise InferenceError(f"the model run failed: {_first_line(error)}") from error
+
+    def _run_bound(
+        self, name: str, value: NDArray[Any], fetches: Sequence[str]
+    ) -> list[NDArray[Any]]:
+        binding = self._session.io_binding()
+        binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(value, "cuda", 0))
+        for fetch in fetches:
+            binding.bind_output(fetch, "cuda", 0)
+        self._session.run_with_iobinding(binding, self._run_options)
+        outputs: list[NDArray[Any]] = binding.copy_outputs_to_cpu()
+        return outputs
+
+
+def buckets(max_batch_size: int) -> list[int]:
+    """The batch sizes that are run: powers of two up to `max_batch_size`, and itself."""
+    sizes = [1 << k for k in range(max_batch_size.bit_length()) if 1 << k < max_batch_size]
+    return [*sizes, max_batch_size]
+
+
+def pad_to_bucket(batch: NDArray[np.uint8], sizes: Sequence[int]) -> NDArray[np.uint8]:
+    """Pad (N, ...) with zeros to the next bucket: a new shape costs CUDA a kernel search."""
+    count = len(batch)
+    size = next(size for size in sizes if size >= count)
+    padding = np.zeros((size - count, *batch.shape[1:]), batch.dtype)
+    return batch if size == count else np.concatenate([batch, padding])
+
+
+def _providers(provider: Provider) -> list[str | tuple[str, dict[str, str]]]:
+    cuda = (_CUDA, {"cudnn_conv_algo_search": "HEURISTIC", "do_copy_in_default_stream": "1"})
+    if provider == "cpu" or _CUDA not in ort.get_available_providers():
+        return [_CPU]
+    ort.preload_dlls()
+    return [cuda, _CPU]
+
+
+def _session_options(threads: int) -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.log_severity_level = 3
+    # A spinning pool burns the cores that the other slots need.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    return options
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,152 @@
+"""Every setting of the service: environment `MIEN_*`, a TOML file or flags; none unknown."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+_PREFIX = "MIEN_"
+_CONFIG = "MIEN_CONFIG"
+
+Names = Annotated[tuple[str, ...], NoDecode]
+"""Comma-separated in the environment and on the command line, a list in the file."""
+
+
+class Settings(BaseSettings):
+    """Flags go before the environment, it before the file that MIEN_CONFIG names."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=_PREFIX,
+        extra="forbid",
+        frozen=True,
+        cli_kebab_case=True,
+        cli_prog_name="mien serve",
+        cli_hide_none_type=True,
+        cli_implicit_flags=True,
+    )
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Lowest level that is logged."
+    )
+
+    models_dir: Path = Field(
+        Path(__file__).parent.parent / "models", description="Folder of model folders."
+    )
+    models: Names = Field((), description="Models to serve; empty for all in the folder.")
+    default_models: Names = Field(
+        ("mini_xception_emotion", "guided_fusion"),
+        description="A head's default is the first of these that has it, else any model.",
+    )
+    provider: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="ONNX Runtime execution provider; auto takes CUDA where it works."
+    )
+    require_provider: Literal["cpu", "cuda"] | None = Field(
+        None, description="Not ready unless the models run on this provider."
+    )
+    slots: int = Field(
+        0, ge=0, le=256, description="Runs at a time of each model; 0 for one a core."
+    )
+    threads: int = Field(1, ge=1, le=256, description="ONNX Runtime threads of one run.")
+    max_batch_size: int = Field(32, ge=1, le=1024, description="Faces in one run.")
+
+    detector: Literal["haar", "yunet"] = Field("haar", description="What finds the faces.")
+    yunet_path: Path | None = Field(None, description="YuNet-format ONNX file for `yunet`.")
+    detector_max_side: int = Field(
+        640, ge=64, le=4096, description="Longer side of the picture that is searched, in pixels."
+    )
+    detection_threshold: float | None = Field(
+        None, ge=0, le=1, description="Lowest detection score; none for the detector's own."
+    )
+    min_face_px: float = Field(
+        20, ge=1, le=16_384, description="Smallest face reported, in pixels of the full image."
+    )
+    max_faces: int = Field(100, ge=1, le=1000, description="Most faces reported for one image.")
+
+    max_bytes: int = Field(20_000_000, ge=1, description="Encoded size of one image.")
+    max_pixels: int = Field(50_000_000, ge=1, description="Width x height of one image.")
+    max_side: int = Field(16_384, ge=1, description="Longer side of one image, in pixels.")
+    max_batch_images: int = Field(16, ge=1, le=256, description="Images in one batch request.")
+    max_batch_bytes: int = Field(80_000_000, ge=1, description="Body of one batch request.")
+
+    max_pending_images: int = Field(64, ge=1, description="Images that may wait to be decoded.")
+    max_pending_faces: int = Field(1024, ge=1, description="Faces that may wait for a model.")
+    request_timeout_s: float = Field(
+        10.0, gt=0, le=600, description="Longest time a request may take; clients may ask for less."
+    )
+    drain_timeout_s: float = Field(
+        20.0, ge=0, le=600, description="Time to finish admitted work after SIGTERM."
+    )
+    drain_delay_s: float = Field(
+        0.0, ge=0, le=600, description="Time to answer on, unready, after SIGTERM."
+    )
+
+    api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        (), description="Keys of which a client must show one; empty for no authentication."
+    )
+    rate_limit: str | None = Field(
+        None, description="Requests allowed to one client, as `100/minute`; none for no limit."
+    )
+
+    @field_validator("models", "default_models", "api_keys", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @model_validator(mode="after")
+    def _hold_together(self) -> Settings:
+        if self.detector == "yunet" and self.yunet_path is None:
+            raise ValueError("detector=yunet needs yunet_path")
+        if self.max_pending_faces < self.max_faces:
+            raise ValueError("max_pending_faces must be at least max_faces")
+        if self.max_pending_images < self.max_batch_images:
+            raise ValueError("max_pending_images must be at least max_batch_images")
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take flags and arguments, the environment, and the file, in this order."""
+        config = os.environ.get(_CONFIG)
+        if config is None:
+            return init_settings, env_settings
+        if not Path(config).is_file():
+            raise ValueError(f"{_CONFIG} names {config!r}, which is no file")
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, Path(config))
+
+
+def load_settings(flags: Sequence[str] | None = None) -> Settings:
+    """Read the settings.
+
+    Args:
+        flags: command-line flags that go before the environment; None for none.
+
+    Raises:
+        ValueError: an unknown or wrong setting; pydantic's ValidationError is one.
+    """
+    known = {_CONFIG, *(_PREFIX + name.upper() for name in Settings.model_fields)}
+    if unknown := sorted(
+        k for k in os.environ if k.upper().startswith(_PREFIX) and k.upper() not in known
+    ):
+        raise ValueError(f"unknown setting {unknown[0]} in the environment")
+    return Settings() if flags is None else Settings(_cli_parse_args=list(flags))

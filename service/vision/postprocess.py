@@ -1,0 +1,34 @@
+"""Raw probabilities of one face -> Prediction."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.card import HeadSpec
+from service.errors import InferenceError
+from service.types import Prediction
+
+
+def to_prediction(probabilities: NDArray[np.float32], spec: HeadSpec) -> Prediction:
+    """Name the probabilities of one head.
+
+    Args:
+        probabilities: float32 (K,), as the graph gives them: calibrated, sum 1 up to rounding.
+        spec: the head's labels and its threshold for `uncertain`.
+
+    Raises:
+        InferenceError: the graph gave numbers that are no distribution.
+    """
+    values = np.asarray(probabilities, np.float64)
+    total = float(values.sum())
+    if not np.isfinite(total) or values.min() < 0 or abs(total - 1) > 1e-3:
+        raise InferenceError("the model gave numbers that are not probabilities")
+    values = values / total
+    top = int(values.argmax())
+    return Prediction(
+        label=spec.labels[top],
+        probability=float(values[top]),
+        uncertain=bool(values[top] < spec.uncertain_below),
+        probabilities={label: float(p) for label, p in zip(spec.labels, values, strict=True)},
+    )
