@@ -14,7 +14,9 @@ from service.types import Box, Pixels
 WHOLE = Framing(scale=1.0, shift_y=0.0)
 
 
-def crop_face(pixels: Pixels, box: Box, spec: InputSpec) -> NDArray[np.uint8]:
+def crop_face(
+    pixels: Pixels, box: Box, spec: InputSpec, *, rotation_deg: float = 0.0
+) -> NDArray[np.uint8]:
     """Cut the square that `spec.framing` puts around a tight box, at the model's size and colour.
 
     What lies beyond the image is filled by repeating its edge: the face stays in its place in the
@@ -24,6 +26,7 @@ def crop_face(pixels: Pixels, box: Box, spec: InputSpec) -> NDArray[np.uint8]:
         pixels: uint8 (H, W, 3) BGR or (H, W) grey.
         box: the tight face box in pixels of `pixels`.
         spec: size, colour and framing from the model's card.
+        rotation_deg: turns the square counter-clockwise about its centre; for training.
 
     Returns:
         uint8 (size, size, channels); RGB order for colour models.
@@ -31,7 +34,8 @@ def crop_face(pixels: Pixels, box: Box, spec: InputSpec) -> NDArray[np.uint8]:
     side = max(box.side * spec.framing.scale, 1.0)
     center_x, center_y = box.center
     center_y += box.side * spec.framing.shift_y
-    return _warp(pixels, center_x - side / 2, center_y - side / 2, side, side, spec)
+    left, top = center_x - side / 2, center_y - side / 2
+    return _warp(pixels, left, top, side, side, spec, rotation_deg)
 
 
 def crop_whole(pixels: Pixels, spec: InputSpec) -> NDArray[np.uint8]:
@@ -60,7 +64,13 @@ def sharpness(pixels: Pixels, box: Box) -> float:
 
 
 def _warp(
-    pixels: Pixels, left: float, top: float, width: float, height: float, spec: InputSpec
+    pixels: Pixels,
+    left: float,
+    top: float,
+    width: float,
+    height: float,
+    spec: InputSpec,
+    rotation_deg: float = 0.0,
 ) -> NDArray[np.uint8]:
     size = spec.size
     factor = max(width, height) / size
@@ -73,6 +83,8 @@ def _warp(
             [0.0, height / size, top + height / size / 2 - 0.5],
         ]
     )
+    if rotation_deg:
+        matrix = _turned(matrix, size, rotation_deg)
     crop = cv2.warpAffine(
         pixels,
         matrix,
@@ -81,6 +93,12 @@ def _warp(
         borderMode=cv2.BORDER_REPLICATE,
     )
     return _recolor(np.asarray(crop, np.uint8), spec.color)
+
+
+def _turned(matrix: NDArray[np.float64], size: int, degrees: float) -> NDArray[np.float64]:
+    middle = (size - 1) / 2
+    turn = np.vstack([cv2.getRotationMatrix2D((middle, middle), degrees, 1.0), [0.0, 0.0, 1.0]])
+    return matrix @ turn
 
 
 def _shrink(
