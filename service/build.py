@@ -6,7 +6,7 @@ import cv2
 
 from service.core.batcher import Batcher
 from service.core.metrics import Metrics
-from service.core.pipeline import Analyzer, ServedModel
+from service.core.pipeline import Analyzer, Options, ServedModel
 from service.core.ports import Detector
 from service.core.prepare import Preparer
 from service.errors import ModelError
@@ -62,6 +62,15 @@ def open_analyzer(settings: Settings, metrics: Metrics) -> Analyzer:
         defaults=_defaults(settings, models),
         metrics=metrics,
         fault=_provider_fault(settings, models),
+    )
+
+
+def default_options(settings: Settings) -> Options:
+    """What a caller gets who asks for nothing in particular."""
+    return Options(
+        max_faces=settings.max_faces,
+        min_face_px=settings.min_face_px,
+        detection_threshold=settings.detection_threshold,
     )
 
 

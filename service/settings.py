@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import limits
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
@@ -81,6 +82,9 @@ class Settings(BaseSettings):
     max_batch_images: int = Field(16, ge=1, le=256, description="Images in one batch request.")
     max_batch_bytes: int = Field(80_000_000, ge=1, description="Body of one batch request.")
 
+    max_requests: int = Field(
+        256, ge=1, description="Requests at a time; each may hold one body in memory."
+    )
     max_pending_images: int = Field(64, ge=1, description="Images that may wait to be decoded.")
     max_pending_faces: int = Field(1024, ge=1, description="Faces that may wait for a model.")
     request_timeout_s: float = Field(
@@ -105,6 +109,13 @@ class Settings(BaseSettings):
     def _split(cls, value: Any) -> Any:
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("rate_limit")
+    @classmethod
+    def _check_rate(cls, value: str | None) -> str | None:
+        if value is not None:
+            limits.parse(value)
         return value
 
     @model_validator(mode="after")

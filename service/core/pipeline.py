@@ -11,7 +11,7 @@ from service.card import ModelCard
 from service.core.batcher import Batcher, Served
 from service.core.metrics import Metrics
 from service.core.prepare import Prepared, PrepareJob
-from service.errors import InvalidOption, NotReady, ServiceClosed
+from service.errors import InvalidOption, NotReady
 from service.types import (
     HEADS,
     AnalyzedFace,
@@ -83,28 +83,33 @@ class Analyzer:
 
     @property
     def draining(self) -> bool:
-        """Whether it finishes what it has and takes nothing new."""
+        """Whether it is about to stop: what comes is still served, but should go elsewhere."""
         return self._draining
 
     @property
     def unready(self) -> str | None:
-        """Why no work is taken now; None when it is."""
-        if self._draining:
-            return "draining"
-        failures = (batcher.failure for batcher in self._batchers())
-        failure = self._fault or next((text for text in failures if text), None)
-        return failure or (None if self._warm else "warming up")
+        """Why no new work should be sent here; None when it may."""
+        return "draining" if self._draining else self._unable()
+
+    @property
+    def retry_after_s(self) -> float:
+        """Seconds until the images that wait now are worked off."""
+        return self._prepare.retry_after_s()
 
     async def start(self) -> None:
         """Begin to serve once every model has been run at every batch size."""
         for batcher in self._batchers():
             batcher.start()
-        for model in self.models.values():
-            await asyncio.to_thread(model.warm_up)
+        for name, model in self.models.items():
+            try:
+                await asyncio.to_thread(model.warm_up)
+            except Exception as error:
+                self._fault = f"model {name} failed its first run: {error}"
+                raise
         self._warm = True
 
     def drain(self) -> None:
-        """Take no more work from now on."""
+        """Say from now on that work should go elsewhere."""
         self._draining = True
 
     async def close(self, *, drain_s: float) -> None:
@@ -133,9 +138,8 @@ class Analyzer:
             InferenceError: a model run failed.
         """
         started = perf_counter()
-        if reason := self.unready:
-            kind = ServiceClosed if self._draining else NotReady
-            raise kind(f"not ready: {reason}", retry_after_s=1.0)
+        if reason := self._unable():
+            raise NotReady(f"not ready: {reason}", retry_after_s=1.0)
         heads = self._choose(options)
         cards = {card.name: card for card in heads.values()}
         job = PrepareJob(
@@ -165,6 +169,11 @@ class Analyzer:
             | {head: card.id for head, card in heads.items()},
             timings=timings,
         )
+
+    def _unable(self) -> str | None:
+        failures = (batcher.failure for batcher in self._batchers())
+        failure = self._fault or next((text for text in failures if text), None)
+        return failure or (None if self._warm else "warming up")
 
     def _choose(self, options: Options) -> dict[Head, ModelCard]:
         for name in options.models:

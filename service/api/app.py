@@ -1,0 +1,77 @@
+"""The application: a factory and its lifespan; no state at import time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import structlog
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
+
+import service
+from service.api import ops, problems, rest
+from service.api.deps import Gate
+from service.api.telemetry import Telemetry
+from service.build import default_options, open_analyzer
+from service.core.metrics import Metrics
+from service.core.pipeline import Analyzer
+from service.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+_DESCRIPTION = """Faces in an image, each with seven emotion probabilities, gender and age band.
+
+Stateless: no image and no result is stored. Read the models' `limits` before use: emotion
+recognition is restricted or forbidden in some settings (EU AI Act, Articles 5 and 50)."""
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """Make the application for `settings`.
+
+    Models are loaded and verified when it starts up, which fails on a bad one; it answers
+    `/livez` while they are being warmed up and `/readyz` says when they are.
+    """
+    metrics = Metrics(CollectorRegistry())
+    app = FastAPI(
+        title="mien",
+        version=service.__version__,
+        description=_DESCRIPTION,
+        lifespan=_lifespan,
+        # Swagger and ReDoc would load scripts from elsewhere.
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.settings = settings
+    app.state.metrics = metrics
+    app.state.gate = Gate(settings)
+    app.state.options = default_options(settings)
+    app.include_router(ops.router, tags=["operations"])
+    app.include_router(rest.router, tags=["analysis"])
+    problems.install(app)
+    app.add_middleware(Telemetry, metrics=metrics)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    settings: Settings = app.state.settings
+    analyzer = app.state.analyzer = open_analyzer(settings, app.state.metrics)
+    starting = asyncio.create_task(_start(analyzer))
+    try:
+        yield
+    finally:
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+        await analyzer.close(drain_s=settings.drain_timeout_s)
+
+
+async def _start(analyzer: Analyzer) -> None:
+    try:
+        await analyzer.start()
+    except Exception:
+        # Stay up and unready: an orchestrator sees the reason on /readyz.
+        log.exception("start_failed")
+        return
+    log.info("ready", models=[model.card.id for model in analyzer.models.values()])

@@ -1,0 +1,233 @@
+"""What the endpoints need of a request: who asks, until when, and the bytes that came."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import hmac
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator
+from contextlib import contextmanager, suppress
+from time import time
+from typing import Any, TypeVar
+
+from fastapi import Request
+from limits import parse
+from limits.storage import MemoryStorage
+from limits.strategies import MovingWindowRateLimiter
+from pydantic import ValidationError
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+
+from service.api.problems import BadRequest, ClientGone, RateLimited, Unauthorized
+from service.api.schemas import ImageJson
+from service.errors import InvalidOption, Overloaded, TooLarge, UnsupportedMedia
+from service.settings import Settings
+
+T = TypeVar("T")
+
+IMAGE_TYPES = (
+    "image/jpeg",
+    "image/png",
+    "image/webp",
+    "image/bmp",
+    "image/tiff",
+    "image/gif",
+    "image/avif",
+)
+_MULTIPART, _JSON = "multipart/form-data", "application/json"
+_TIMEOUT_MS = re.compile(r"\d{1,9}")
+# Around an image: multipart boundaries and headers, or JSON's braces and white space.
+_ENVELOPE_BYTES = 16_384
+
+
+class Gate:
+    """Lets a client in: API key and rate limit, both optional, and only so many at a time."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._keys = [key.get_secret_value().encode() for key in settings.api_keys]
+        self._limit = parse(settings.rate_limit) if settings.rate_limit else None
+        self._limiter = MovingWindowRateLimiter(MemoryStorage())
+        self._room = settings.max_requests
+
+    def admit(self, request: Request) -> None:
+        """Let the request pass.
+
+        Raises:
+            Unauthorized: keys are set and none of them was shown.
+            RateLimited: the client has used up its limit.
+        """
+        client = request.client.host if request.client else "unknown"
+        if self._keys:
+            client = self._check_key(request)
+        if self._limit is not None and not self._limiter.hit(self._limit, client):
+            reset = self._limiter.get_window_stats(self._limit, client).reset_time
+            raise RateLimited(max(reset - time(), 1.0))
+
+    @contextmanager
+    def room(self, retry_after_s: float) -> Iterator[None]:
+        """Hold one of the places for requests: each may keep a whole body in memory.
+
+        Raises:
+            Overloaded: all places are taken.
+        """
+        if self._room == 0:
+            raise Overloaded("too many requests at a time", retry_after_s=retry_after_s)
+        self._room -= 1
+        try:
+            yield
+        finally:
+            self._room += 1
+
+    def _check_key(self, request: Request) -> str:
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        bearer = token.strip() if scheme.lower() == "bearer" else None
+        shown = bearer or request.headers.get("x-api-key", "")
+        # Every key is compared, so that the time does not tell which one was nearly right.
+        matches = [hmac.compare_digest(shown.encode(), key) for key in self._keys]
+        if not any(matches):
+            raise Unauthorized("show an API key as `Authorization: Bearer KEY` or `X-API-Key: KEY`")
+        return f"key {matches.index(True)}"
+
+
+async def admit(request: Request) -> AsyncIterator[None]:
+    """Dependency of every endpoint under `/v1`; it is asked before the body is read."""
+    gate: Gate = request.app.state.gate
+    gate.admit(request)
+    with gate.room(request.app.state.analyzer.retry_after_s):
+        yield
+
+
+def deadline(request: Request) -> float:
+    """`loop.time()` until which the client waits: its `Request-Timeout-Ms`, at most the setting.
+
+    Raises:
+        InvalidOption: the header is no positive whole number.
+    """
+    longest: float = request.app.state.settings.request_timeout_s
+    given = request.headers.get("request-timeout-ms")
+    if given is not None and not (_TIMEOUT_MS.fullmatch(given) and int(given) > 0):
+        raise InvalidOption("Request-Timeout-Ms must be a whole number of milliseconds over 0")
+    seconds = longest if given is None else min(int(given) / 1000, longest)
+    return asyncio.get_running_loop().time() + seconds
+
+
+async def read_image(request: Request) -> bytes:
+    """The one image of a request, in whichever of the three forms it came.
+
+    Raises:
+        BadRequest: the body does not have the form that its content type says.
+        TooLarge: more bytes than the limit; nothing beyond it was kept.
+        UnsupportedMedia: a content type that is not taken.
+    """
+    limit = request.app.state.settings.max_bytes
+    kind = content_type(request)
+    if kind in IMAGE_TYPES:
+        return await _read(request, limit)
+    if kind == _JSON:
+        # Base64 is four characters for three bytes.
+        return _decode_json(await _read(request, limit * 4 // 3 + _ENVELOPE_BYTES), limit)
+    if kind == _MULTIPART:
+        images = await _read_parts(request, "image", 1, limit + _ENVELOPE_BYTES)
+        return _bounded(images[0], limit)
+    raise UnsupportedMedia(
+        f"content type {kind or 'missing'!r} is not taken; send one of {', '.join(IMAGE_TYPES)}, "
+        f"{_MULTIPART} with the field `image`, or {_JSON} with base64 under `image`"
+    )
+
+
+async def read_images(request: Request) -> list[bytes]:
+    """The images of a batch request; each is held against its own limit later.
+
+    Raises:
+        BadRequest: the body is no multipart form with fields `images`, or has too many of them.
+        TooLarge: the body as a whole is over its limit.
+        UnsupportedMedia: a content type that is not taken.
+    """
+    if content_type(request) != _MULTIPART:
+        raise UnsupportedMedia(f"a batch is {_MULTIPART} with several fields `images`")
+    settings: Settings = request.app.state.settings
+    return await _read_parts(request, "images", settings.max_batch_images, settings.max_batch_bytes)
+
+
+def content_type(request: Request) -> str:
+    """The media type without its parameters, in lower case."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """Await `work`, but cancel it when the client goes away: nobody is left to read the answer."""
+    task = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(_gone(request))
+    try:
+        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ClientGone("the client closed its connection before the answer")
+        return task.result()
+    finally:
+        for part in (task, gone):
+            part.cancel()
+        with suppress(asyncio.CancelledError):
+            await gone
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _limited(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > limit:
+        raise TooLarge("bytes", int(declared), limit)
+    received = 0
+    async for chunk in request.stream():
+        received += len(chunk)
+        if received > limit:
+            raise TooLarge("bytes", received, limit)
+        yield chunk
+
+
+async def _read(request: Request, limit: int) -> bytes:
+    return b"".join([chunk async for chunk in _limited(request, limit)])
+
+
+def _bounded(data: bytes, limit: int) -> bytes:
+    if len(data) > limit:
+        raise TooLarge("bytes", len(data), limit)
+    return data
+
+
+def _decode_json(body: bytes, limit: int) -> bytes:
+    try:
+        encoded = ImageJson.model_validate_json(body).image
+        return _bounded(base64.b64decode(encoded, validate=True), limit)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        where = ".".join(map(str, first["loc"])) or "body"
+        raise BadRequest(f"{where}: {first['msg']}") from error
+    except (binascii.Error, ValueError) as error:
+        raise BadRequest("image: not valid base64") from error
+
+
+async def _read_parts(request: Request, field: str, count: int, limit: int) -> list[bytes]:
+    parser = MultiPartParser(
+        request.headers, _limited(request, limit), max_files=count, max_fields=0
+    )
+    # Images stay in memory: a spooled file would leave a face on the disk.
+    parser.spool_max_size = limit
+    try:
+        form = await parser.parse()
+    except MultiPartException as error:
+        raise BadRequest(
+            f"the form must hold file parts (with a filename) named {field!r}, at most {count}: "
+            f"{error.message}"
+        ) from error
+    try:
+        parts = form.multi_items()
+        if not parts or any(name != field for name, _ in parts):
+            raise BadRequest(f"the form must hold {field!r} and nothing else")
+        return [await part.read() for _, part in parts if isinstance(part, UploadFile)]
+    finally:
+        await form.close()

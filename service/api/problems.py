@@ -1,0 +1,151 @@
+"""Errors -> `application/problem+json` (RFC 9457): the one place where an error meets a status."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from service.core.metrics import Metrics
+from service.errors import (
+    DeadlineExceeded,
+    InvalidImage,
+    InvalidOption,
+    MienError,
+    NotReady,
+    Overloaded,
+    ServiceClosed,
+    TooLarge,
+    Unavailable,
+    UnsupportedMedia,
+)
+
+MEDIA_TYPE = "application/problem+json"
+
+log = structlog.get_logger(__name__)
+
+
+class BadRequest(MienError):
+    """A body that does not have the form that it claims."""
+
+
+class Unauthorized(MienError):
+    """No valid key was shown."""
+
+
+class ClientGone(MienError):
+    """The client closed its connection before the answer."""
+
+
+class RateLimited(MienError):
+    """This client asked more often than it may."""
+
+    def __init__(self, retry_after_s: float) -> None:
+        super().__init__("this client has used up its rate limit")
+        self.retry_after_s = retry_after_s
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """How one class of error is answered."""
+
+    status: int
+    code: str
+    title: str
+
+
+# The first class that fits decides, so a subclass stands before its base.
+KINDS: tuple[tuple[type[Exception], Kind], ...] = (
+    (BadRequest, Kind(400, "bad_request", "The request could not be read")),
+    (Unauthorized, Kind(401, "unauthorized", "A valid API key is needed")),
+    (TooLarge, Kind(413, "too_large", "The image is over a limit")),
+    (UnsupportedMedia, Kind(415, "unsupported_media", "This kind of content is not taken")),
+    (InvalidImage, Kind(422, "invalid_image", "The bytes are not a whole, valid image")),
+    (InvalidOption, Kind(422, "invalid_option", "An option cannot be met")),
+    (RateLimited, Kind(429, "rate_limited", "Too many requests from this client")),
+    # Nobody reads this one; nginx's status keeps it apart in logs and metrics.
+    (ClientGone, Kind(499, "client_gone", "The client has gone")),
+    (Overloaded, Kind(503, "overloaded", "The service is at its capacity")),
+    (ServiceClosed, Kind(503, "draining", "The service is shutting down")),
+    (NotReady, Kind(503, "not_ready", "The service is not ready")),
+    (DeadlineExceeded, Kind(504, "deadline_exceeded", "The time for this request was up")),
+)
+INTERNAL = Kind(500, "internal", "Something failed inside the service")
+# Work that was turned away, by the reason under which it is counted.
+_SHED = (RateLimited, ClientGone, Unavailable, DeadlineExceeded)
+
+
+def kind_of(error: Exception) -> Kind:
+    """How `error` is answered; everything that is not in the table is an internal error."""
+    if isinstance(error, HTTPException):
+        title = HTTPStatus(error.status_code).phrase
+        return Kind(error.status_code, title.lower().replace(" ", "_"), title)
+    return next((kind for cls, kind in KINDS if isinstance(error, cls)), INTERNAL)
+
+
+def problem(error: Exception, *, instance: str, request_id: str) -> dict[str, Any]:
+    """The body of an error answer; what went wrong inside stays inside."""
+    kind = kind_of(error)
+    if kind is INTERNAL:
+        detail = "the request failed and was logged under its request id"
+    else:
+        detail = str(error.detail if isinstance(error, HTTPException) else error)
+    return {
+        "type": f"urn:mien:problem:{kind.code}",
+        "title": kind.title,
+        "status": kind.status,
+        "detail": detail,
+        "instance": instance,
+        "code": kind.code,
+        "request_id": request_id,
+    }
+
+
+def note(error: Exception, metrics: Metrics) -> None:
+    """Count an error, and log it if nobody expected it."""
+    kind = kind_of(error)
+    metrics.errors.labels(kind.code).inc()
+    if isinstance(error, _SHED):
+        metrics.shed.labels(kind.code).inc()
+    if kind is INTERNAL:
+        log.error("internal_error", exc_info=error)
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error of `app` as a problem."""
+    handlers: dict[type[Exception], Callable[[Request, Any], Awaitable[JSONResponse]]] = {
+        MienError: _answer,
+        HTTPException: _answer,
+        RequestValidationError: _answer_validation,
+        Exception: _answer,
+    }
+    for cls, handler in handlers.items():
+        app.add_exception_handler(cls, handler)
+
+
+async def _answer(request: Request, error: Exception) -> JSONResponse:
+    note(error, request.app.state.metrics)
+    body = problem(error, instance=request.url.path, request_id=request.state.request_id)
+    return JSONResponse(body, body["status"], headers=_headers(error), media_type=MEDIA_TYPE)
+
+
+async def _answer_validation(request: Request, error: RequestValidationError) -> JSONResponse:
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"][1:])
+    return await _answer(request, InvalidOption(f"{where}: {first['msg']}"))
+
+
+def _headers(error: Exception) -> dict[str, str]:
+    if isinstance(error, Unavailable | RateLimited):
+        return {"retry-after": str(math.ceil(error.retry_after_s))}
+    if isinstance(error, Unauthorized):
+        return {"www-authenticate": "Bearer"}
+    return dict(getattr(error, "headers", None) or {})

@@ -1,0 +1,176 @@
+"""The REST endpoints that analyse: one image, a batch, and which models there are."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from time import perf_counter
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from starlette.exceptions import HTTPException
+
+from service.api import problems
+from service.api.deps import (
+    IMAGE_TYPES,
+    admit,
+    deadline,
+    read_image,
+    read_images,
+    while_connected,
+)
+from service.api.schemas import (
+    AnalyzeOut,
+    AnalyzeQuery,
+    BatchItemOut,
+    BatchOut,
+    ImageJson,
+    ModelOut,
+    ModelsOut,
+    ProblemOut,
+    to_json,
+)
+from service.core.pipeline import Analyzer
+from service.errors import MienError
+
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+
+
+def _form(field: str, schema: dict[str, Any]) -> dict[str, Any]:
+    properties = {field: schema}
+    return {"schema": {"type": "object", "properties": properties, "required": [field]}}
+
+
+_IMAGE_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            **dict.fromkeys(IMAGE_TYPES, _BINARY),
+            "multipart/form-data": _form("image", _BINARY["schema"]),
+            "application/json": {
+                "schema": ImageJson.model_json_schema(),
+                "example": {"image": "/9j/4AAQSkZJRgABAQ…"},
+            },
+        },
+    }
+}
+_BATCH_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": _form("images", {"type": "array", "items": _BINARY["schema"]})
+        },
+    }
+}
+
+
+def _problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """What OpenAPI says of each error status: its codes, in one body."""
+    titles: dict[int, list[str]] = {}
+    for _, kind in problems.KINDS:
+        titles.setdefault(kind.status, []).append(f"`{kind.code}`: {kind.title}.")
+    content = {problems.MEDIA_TYPE: {"schema": ProblemOut.model_json_schema()}}
+    return {
+        status: {"description": " ".join(titles[status]), "content": content} for status in statuses
+    }
+
+
+router = APIRouter(prefix="/v1", dependencies=[Depends(admit)])
+_WORK_ERRORS = _problem_responses(400, 401, 413, 415, 422, 429, 503, 504)
+
+
+@router.post(
+    "/analyze",
+    summary="Analyse one image",
+    response_model=AnalyzeOut,
+    response_model_exclude_unset=True,
+    responses=_WORK_ERRORS,
+    openapi_extra=_IMAGE_BODY,
+)
+async def analyze(request: Request, query: Annotated[AnalyzeQuery, Query()]) -> Response:
+    """Find every face and say emotion, gender and age band of each; no face is an empty list."""
+    until = deadline(request)
+    data = await read_image(request)
+    out = await while_connected(request, _analyze(request, data, query, until))
+    request.state.timings_ms = out.timings_ms.model_dump(exclude={"total"})
+    return _respond(request, out)
+
+
+@router.post(
+    "/analyze/batch",
+    summary="Analyse several images",
+    response_model=BatchOut,
+    response_model_exclude_unset=True,
+    responses=_WORK_ERRORS,
+    openapi_extra=_BATCH_BODY,
+)
+async def analyze_batch(request: Request, query: Annotated[AnalyzeQuery, Query()]) -> Response:
+    """One result or one error per image, in order; a bad image costs the others nothing."""
+    until = deadline(request)
+    images = await read_images(request)
+    results = await while_connected(request, _batch(request, images, query, until))
+    return _respond(request, BatchOut(request_id=request.state.request_id, results=results))
+
+
+@router.get("/models", summary="Every served model", responses=_problem_responses(401, 429))
+async def models(request: Request) -> ModelsOut:
+    """The cards of all models."""
+    analyzer: Analyzer = request.app.state.analyzer
+    return ModelsOut(models=[_model(analyzer, name) for name in analyzer.models])
+
+
+@router.get("/models/{name}", summary="One served model", responses=_problem_responses(401, 429))
+async def model(request: Request, name: str) -> ModelOut:
+    """The card of one model."""
+    return find_model(request, name)
+
+
+def find_model(request: Request, name: str) -> ModelOut:
+    """The card of a served model.
+
+    Raises:
+        HTTPException: 404, there is no such model.
+    """
+    analyzer: Analyzer = request.app.state.analyzer
+    if name not in analyzer.models:
+        raise HTTPException(404, f"no model {name!r}; there are {', '.join(analyzer.models)}")
+    return _model(analyzer, name)
+
+
+async def _analyze(request: Request, data: bytes, query: AnalyzeQuery, until: float) -> AnalyzeOut:
+    state = request.app.state
+    result = await state.analyzer.analyze(data, query.merged(state.options), deadline=until)
+    return to_json(result, request_id=request.state.request_id, landmarks=query.landmarks)
+
+
+async def _batch(
+    request: Request, images: Sequence[bytes], query: AnalyzeQuery, until: float
+) -> list[BatchItemOut]:
+    return await asyncio.gather(*(_batch_item(request, data, query, until) for data in images))
+
+
+async def _batch_item(
+    request: Request, data: bytes, query: AnalyzeQuery, until: float
+) -> BatchItemOut:
+    try:
+        return BatchItemOut(result=await _analyze(request, data, query, until))
+    except MienError as error:
+        problems.note(error, request.app.state.metrics)
+        body = problems.problem(
+            error, instance=request.url.path, request_id=request.state.request_id
+        )
+        return BatchItemOut(error=ProblemOut(**body))
+
+
+def _model(analyzer: Analyzer, name: str) -> ModelOut:
+    served = analyzer.models[name]
+    default = [head for head, card in analyzer.default_heads.items() if card.name == name]
+    return ModelOut(**dict(served.card), provider=served.provider, default=default)
+
+
+def _respond(request: Request, out: AnalyzeOut | BatchOut) -> Response:
+    started = perf_counter()
+    body = out.model_dump_json(exclude_unset=True)
+    seconds = perf_counter() - started
+    request.app.state.metrics.stage_seconds.labels("encode").observe(seconds)
+    return Response(body, media_type="application/json")

@@ -1,0 +1,308 @@
+"""The JSON of the contract, in and out: the only place where it exists."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from service.card import ModelCard
+from service.core.pipeline import Options
+from service.types import AnalyzedFace, Box, Head, Prediction, Result, Timings
+
+
+def _split(value: Any) -> Any:
+    """`a,b` or `a&...=b` -> [a, b]; an empty value is an empty list."""
+    parts = [value] if isinstance(value, str) else value
+    if not isinstance(parts, list):
+        return value
+    return [item.strip() for part in parts for item in str(part).split(",") if item.strip()]
+
+
+class AnalyzeQuery(BaseModel):
+    """Query options of analyze; what is left out falls to the server's settings."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    models: Annotated[
+        list[Annotated[str, Field(max_length=64)]],
+        BeforeValidator(_split),
+        Field(
+            max_length=32,
+            description="Model names, comma-separated: a head is served by the first of them that "
+            "has it, else by its default.",
+            examples=["mini_xception_emotion"],
+        ),
+    ] = []
+    attributes: Annotated[
+        list[Head] | None,
+        BeforeValidator(_split),
+        Field(
+            max_length=32,
+            description="Subset of `emotion,gender,age`, comma-separated: others are neither run "
+            "nor returned; empty for detection only.",
+            examples=["emotion,age"],
+        ),
+    ] = None
+    max_faces: int | None = Field(
+        None, ge=1, le=1000, description="Most faces returned, largest first."
+    )
+    min_face_px: float | None = Field(
+        None, ge=1, le=16_384, description="Smallest face returned, in pixels of the full image."
+    )
+    detection_threshold: float | None = Field(
+        None, ge=0, le=1, description="Lowest detection score returned."
+    )
+    landmarks: bool = Field(
+        True, description="Return the five landmarks, null where the detector finds none."
+    )
+    detect: bool = Field(
+        True, description="false: the whole image is one face crop, and no detector runs."
+    )
+
+    def merged(self, defaults: Options) -> Options:
+        """These options over the server's; a limit may be lowered, not raised."""
+        return Options(
+            models=tuple(self.models),
+            attributes=defaults.attributes
+            if self.attributes is None
+            else frozenset(self.attributes),
+            max_faces=min(self.max_faces or defaults.max_faces, defaults.max_faces),
+            min_face_px=defaults.min_face_px if self.min_face_px is None else self.min_face_px,
+            detection_threshold=defaults.detection_threshold
+            if self.detection_threshold is None
+            else self.detection_threshold,
+            detect=self.detect,
+        )
+
+
+class ImageJson(BaseModel):
+    """The body of a JSON request."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    image: str = Field(description="The encoded image in base64.")
+
+
+class ImageOut(BaseModel):
+    """The upright image that coordinates refer to."""
+
+    width: int
+    height: int
+    orientation: int = Field(ge=1, le=8, description="EXIF orientation that was undone.")
+
+
+class BoxOut(BaseModel):
+    """Pixels of the upright image."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+class LandmarksOut(BaseModel):
+    """[x, y] each, as seen in the image: the right eye is on the left."""
+
+    right_eye: tuple[float, float]
+    left_eye: tuple[float, float]
+    nose: tuple[float, float]
+    mouth_right: tuple[float, float]
+    mouth_left: tuple[float, float]
+
+
+class PredictionOut(BaseModel):
+    """One head's answer; probabilities are complete and sum to 1."""
+
+    label: str
+    probability: float
+    uncertain: bool
+    probabilities: dict[str, float]
+
+
+class QualityOut(BaseModel):
+    """How much picture there is to judge the face by."""
+
+    size_px: int
+    sharpness: float
+
+
+class FaceOut(BaseModel):
+    """One face."""
+
+    box: BoxOut
+    detection_score: float
+    landmarks: LandmarksOut | None = None
+    emotion: PredictionOut | None = None
+    gender: PredictionOut | None = None
+    age: PredictionOut | None = None
+    quality: QualityOut
+
+
+class TimingsOut(BaseModel):
+    """Milliseconds."""
+
+    decode: float
+    detect: float
+    queue: float
+    infer: float
+    total: float
+
+
+_EXAMPLE: dict[str, Any] = {
+    "request_id": "6f1d4c1e9a5b4c0f8f0e6a3f2b9d7c11",
+    "image": {"width": 640, "height": 480, "orientation": 1},
+    "faces": [
+        {
+            "box": {"x": 210.5, "y": 96.0, "width": 118.0, "height": 156.0},
+            "detection_score": 0.98,
+            "landmarks": None,
+            "emotion": {
+                "label": "happy",
+                "probability": 0.93,
+                "uncertain": False,
+                "probabilities": {
+                    "angry": 0.01,
+                    "disgust": 0.0,
+                    "fear": 0.01,
+                    "happy": 0.93,
+                    "sad": 0.01,
+                    "surprise": 0.02,
+                    "neutral": 0.02,
+                },
+            },
+            "gender": {
+                "label": "female",
+                "probability": 0.97,
+                "uncertain": False,
+                "probabilities": {"female": 0.97, "male": 0.03},
+            },
+            "age": {
+                "label": "19-30",
+                "probability": 0.81,
+                "uncertain": False,
+                "probabilities": {"0-18": 0.1, "19-30": 0.81, "31-80": 0.09, "80+": 0.0},
+            },
+            "quality": {"size_px": 136, "sharpness": 0.7},
+        }
+    ],
+    "models": {
+        "detector": "haar@1.0.0",
+        "emotion": "mini_xception_emotion@1.0.0",
+        "gender": "guided_fusion@1.0.0",
+        "age": "guided_fusion@1.0.0",
+    },
+    "timings_ms": {"decode": 1.2, "detect": 3.4, "queue": 0.2, "infer": 0.9, "total": 6.0},
+}
+
+
+class AnalyzeOut(BaseModel):
+    """What `/v1/analyze` gives for one image."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
+
+    request_id: str
+    image: ImageOut
+    faces: list[FaceOut]
+    models: dict[str, str]
+    timings_ms: TimingsOut
+
+
+class ProblemOut(BaseModel):
+    """RFC 9457, with the contract's `code` and `request_id`."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    code: str
+    request_id: str
+
+
+class BatchItemOut(BaseModel):
+    """One image of a batch: its result or its error."""
+
+    result: AnalyzeOut | None = None
+    error: ProblemOut | None = None
+
+
+class BatchOut(BaseModel):
+    """What `/v1/analyze/batch` gives, in the order of the images."""
+
+    request_id: str
+    results: list[BatchItemOut]
+
+
+class ModelOut(ModelCard):
+    """A card, with where the model runs and which heads it serves by default."""
+
+    provider: str
+    default: list[Head] = Field(description="Heads that this model serves by default.")
+
+
+class ModelsOut(BaseModel):
+    """Every served model."""
+
+    models: list[ModelOut]
+
+
+def to_json(result: Result, *, request_id: str, landmarks: bool) -> AnalyzeOut:
+    """Put a result into the contract's form; heads that were not wanted are left unset."""
+    return AnalyzeOut(
+        request_id=request_id,
+        image=ImageOut(width=result.width, height=result.height, orientation=result.orientation),
+        faces=[_face(face, landmarks=landmarks) for face in result.faces],
+        models=dict(result.models),
+        timings_ms=_timings(result.timings),
+    )
+
+
+def _face(analyzed: AnalyzedFace, *, landmarks: bool) -> FaceOut:
+    face, quality = analyzed.face, analyzed.quality
+    optional: dict[str, Any] = {
+        head: _prediction(prediction) for head, prediction in analyzed.predictions.items()
+    }
+    if landmarks:
+        optional["landmarks"] = _landmarks(analyzed)
+    return FaceOut(
+        box=_box(face.box),
+        detection_score=face.score,
+        quality=QualityOut(size_px=quality.size_px, sharpness=round(quality.sharpness, 4)),
+        **optional,
+    )
+
+
+def _box(box: Box) -> BoxOut:
+    return BoxOut(
+        x=round(box.x, 2),
+        y=round(box.y, 2),
+        width=round(box.width, 2),
+        height=round(box.height, 2),
+    )
+
+
+def _landmarks(analyzed: AnalyzedFace) -> LandmarksOut | None:
+    if analyzed.face.landmarks is None:
+        return None
+    points = [(round(float(x), 2), round(float(y), 2)) for x, y in analyzed.face.landmarks]
+    return LandmarksOut(**dict(zip(LandmarksOut.model_fields, points, strict=True)))
+
+
+def _prediction(prediction: Prediction) -> PredictionOut:
+    return PredictionOut(
+        label=prediction.label,
+        probability=prediction.probability,
+        uncertain=prediction.uncertain,
+        probabilities=dict(prediction.probabilities),
+    )
+
+
+def _timings(timings: Timings) -> TimingsOut:
+    return TimingsOut(
+        decode=round(timings.decode * 1000, 3),
+        detect=round(timings.detect * 1000, 3),
+        queue=round(timings.queue * 1000, 3),
+        infer=round(timings.infer * 1000, 3),
+        total=round(timings.total * 1000, 3),
+    )

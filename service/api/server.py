@@ -1,0 +1,50 @@
+"""uvicorn, with a drain: on SIGTERM it first says that it is unready, then stops."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+
+from service.settings import Settings
+
+
+def run(app: FastAPI, settings: Settings) -> None:
+    """Serve `app` until a signal; returns when every admitted request was answered."""
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=max(1, round(settings.drain_timeout_s)),
+    )
+    _DrainingServer(config, app, settings.drain_delay_s).run()
+
+
+class _DrainingServer(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, app: FastAPI, delay_s: float) -> None:
+        super().__init__(config)
+        self._app = app
+        self._delay_s = delay_s
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        self._loop = asyncio.get_running_loop()
+        await super().serve(sockets)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        analyzer = getattr(self._app.state, "analyzer", None)
+        first = analyzer is not None and not analyzer.draining
+        if analyzer is not None:
+            analyzer.drain()
+        if first and self._delay_s > 0 and self._loop is not None:
+            # A load balancer needs a moment to see /readyz before connections are refused.
+            stop = super().handle_exit
+            self._loop.call_soon_threadsafe(self._loop.call_later, self._delay_s, stop, sig, frame)
+        else:
+            super().handle_exit(sig, frame)

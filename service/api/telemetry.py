@@ -1,0 +1,111 @@
+"""Around every HTTP request: its id, its trace, its time, its log line and its metrics."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping
+from time import perf_counter
+from uuid import uuid4
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.core.metrics import Metrics
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._~-]{1,128}")
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-(?P<trace>[0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+log = structlog.get_logger(__name__)
+
+
+def configure_logging(level: str) -> None:
+    """JSON lines on standard output, of this service and of the server under it."""
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler()
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.JSONRenderer(),
+            ],
+        )
+    )
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+
+
+class Telemetry:
+    """ASGI middleware; the outermost, so that no answer lacks its headers."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = perf_counter()
+        headers = Headers(scope=scope)
+        request_id = _request_id(headers)
+        traceparent = headers.get("traceparent", "")
+        scope.setdefault("state", {})["request_id"] = request_id
+        status = 500
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                out = MutableHeaders(scope=message)
+                out["x-request-id"] = request_id
+                out["server-timing"] = _server_timing(
+                    scope["state"].get("timings_ms", {}), perf_counter() - started
+                )
+                if _TRACEPARENT.fullmatch(traceparent):
+                    out["traceparent"] = traceparent
+            await send(message)
+
+        with structlog.contextvars.bound_contextvars(request_id=request_id, **_trace(traceparent)):
+            self._metrics.in_flight.inc()
+            try:
+                await self._app(scope, receive, send_with_headers)
+            finally:
+                self._metrics.in_flight.dec()
+                self._observe(scope, status, perf_counter() - started)
+
+    def _observe(self, scope: Scope, status: int, seconds: float) -> None:
+        # The route's template, not the path: a label must not be the client's to invent.
+        route = getattr(scope.get("route"), "path", "unmatched")
+        method = scope["method"] if scope["method"] in _METHODS else "other"
+        self._metrics.http_seconds.labels(route, method, str(status)).observe(seconds)
+        log.info("request", method=method, route=route, status=status, seconds=round(seconds, 6))
+
+
+def _request_id(headers: Headers) -> str:
+    given = headers.get("x-request-id", "")
+    return given if _REQUEST_ID.fullmatch(given) else uuid4().hex
+
+
+def _trace(traceparent: str) -> dict[str, str]:
+    match = _TRACEPARENT.fullmatch(traceparent)
+    return {"trace_id": match["trace"]} if match else {}
+
+
+def _server_timing(stages_ms: Mapping[str, float], total_s: float) -> str:
+    stages = {**stages_ms, "total": total_s * 1000}
+    return ", ".join(f"{name};dur={value:.2f}" for name, value in stages.items())
