@@ -120,18 +120,18 @@ def note(error: Exception, metrics: Metrics) -> None:
 
 
 def install(app: FastAPI) -> None:
-    """Answer every error of `app` as a problem."""
+    """Answer the expected errors of `app` as problems; `Telemetry` answers the others."""
     handlers: dict[type[Exception], Callable[[Request, Any], Awaitable[JSONResponse]]] = {
-        MienError: _answer,
-        HTTPException: _answer,
+        MienError: answer,
+        HTTPException: answer,
         RequestValidationError: _answer_validation,
-        Exception: _answer,
     }
     for cls, handler in handlers.items():
         app.add_exception_handler(cls, handler)
 
 
-async def _answer(request: Request, error: Exception) -> JSONResponse:
+async def answer(request: Request, error: Exception) -> JSONResponse:
+    """Count, log and answer one error."""
     note(error, request.app.state.metrics)
     body = problem(error, instance=request.url.path, request_id=request.state.request_id)
     return JSONResponse(body, body["status"], headers=_headers(error), media_type=MEDIA_TYPE)
@@ -140,7 +140,7 @@ async def _answer(request: Request, error: Exception) -> JSONResponse:
 async def _answer_validation(request: Request, error: RequestValidationError) -> JSONResponse:
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"][1:])
-    return await _answer(request, InvalidOption(f"{where}: {first['msg']}"))
+    return await answer(request, InvalidOption(f"{where}: {first['msg']}"))
 
 
 def _headers(error: Exception) -> dict[str, str]:

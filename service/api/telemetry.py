@@ -9,9 +9,11 @@ from time import perf_counter
 from uuid import uuid4
 
 import structlog
+from fastapi import Request
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.api import problems
 from service.core.metrics import Metrics
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._~-]{1,128}")
@@ -65,7 +67,7 @@ class Telemetry:
         request_id = _request_id(headers)
         traceparent = headers.get("traceparent", "")
         scope.setdefault("state", {})["request_id"] = request_id
-        status = 500
+        status = 0
 
         async def send_with_headers(message: Message) -> None:
             nonlocal status
@@ -84,6 +86,11 @@ class Telemetry:
             self._metrics.in_flight.inc()
             try:
                 await self._app(scope, receive, send_with_headers)
+            except Exception as error:
+                if status:
+                    raise
+                response = await problems.answer(Request(scope), error)
+                await response(scope, receive, send_with_headers)
             finally:
                 self._metrics.in_flight.dec()
                 self._observe(scope, status, perf_counter() - started)
