@@ -1,0 +1,78 @@
+# From a clean clone, Python >= 3.11 and make are enough for all of this.
+
+PYTHON ?= python3
+PHOTO ?= tests/media/astronaut.jpg
+USERS ?= 8
+SECONDS ?= 30
+
+VENV := .venv
+BIN := $(VENV)/bin
+# Starts a server on a free port, runs a command against it and stops it.
+WITH_SERVER := $(BIN)/python scripts/with_server.py
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: serve
+serve: $(VENV)/.cpu ## Serve the committed models on http://127.0.0.1:8000
+	$(BIN)/mien serve
+
+.PHONY: demo
+demo: $(VENV)/.cpu ## Send PHOTO through a running server, print the JSON, write an annotated PNG
+	@$(WITH_SERVER) $(BIN)/python scripts/demo.py {url} $(PHOTO)
+	@$(BIN)/mien analyze --annotate artifacts/demo $(PHOTO)
+
+.PHONY: test
+test: $(VENV)/.dev ## Run every test; service/ must be covered to 90 %, with branches
+	$(BIN)/pytest --cov --cov-fail-under=90
+
+.PHONY: check
+check: $(VENV)/.dev ## Format, lint, types and layers
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.PHONY: train
+train: $(VENV)/.dev ## Train every committed model from the data sets in ../shared/data
+	$(BIN)/python -m training
+
+.PHONY: export
+export: $(VENV)/.dev ## Convert the trained models to ONNX and verify them against Keras
+	$(BIN)/python -m export
+
+.PHONY: bench
+bench: $(VENV)/.dev ## Time the service against the sum of its bare parts
+	$(BIN)/python -m benchmarks
+
+.PHONY: load
+load: $(VENV)/.dev ## Load a server with USERS for SECONDS and print a table
+	@$(WITH_SERVER) $(BIN)/locust --config loadtest/locust.conf --host {url} \
+	  --users $(USERS) --run-time $(SECONDS)s
+
+.PHONY: lock
+lock: $(VENV)/.dev ## Resolve requirements/*.txt after a change of pyproject.toml; delete them first to upgrade
+	$(BIN)/python -m pip install --quiet uv
+	$(COMPILE) --extra cpu --output-file requirements/cpu.txt
+	$(COMPILE) --extra gpu --constraint requirements/cpu.txt --output-file requirements/gpu.txt
+	$(COMPILE) --extra dev --constraint requirements/cpu.txt --output-file requirements/dev.txt
+
+# `fewest`: one version of a package for every Python, so that all of us run the same code.
+COMPILE := $(BIN)/uv pip compile --quiet pyproject.toml requirements/build.in --universal \
+	--python-version 3.11 --fork-strategy fewest --generate-hashes --no-emit-index-url --no-header
+
+.PHONY: clean
+clean: ## Remove the environment, caches and builds
+	rm -rf $(VENV) .coverage* .*_cache .hypothesis dist artifacts
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+# Stamps: written last, so an interrupted install is done again.
+$(VENV)/.cpu $(VENV)/.dev: $(VENV)/.%: requirements/%.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
+	  "mien needs Python >= 3.11, and $(PYTHON) is %d.%d; name another with PYTHON=" % sys.version_info[:2])'
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	@echo "Installing $< into $(VENV)"
+	@$(BIN)/python -m pip install -qq --require-hashes -r $<
+	@$(BIN)/python -m pip install -qq --no-deps --no-build-isolation -e .
+	@touch $@
