@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from service.errors import CardInvalid
 from service.types import Head
@@ -49,6 +49,13 @@ class HeadSpec(_Part):
     """What the logits are divided by inside the graph (Guo et al. 2017); information only."""
     uncertain_below: float = Field(default=0.0, ge=0, le=1)
     """A top probability under this is reported as uncertain."""
+
+    @field_validator("labels")
+    @classmethod
+    def _distinct(cls, labels: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(labels)) < len(labels):
+            raise ValueError("a label stands there twice")
+        return labels
 
 
 class Dataset(_Part):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from time import perf_counter
@@ -147,8 +147,8 @@ class Batcher(Generic[Item, Output]):
         entries = [_Entry(item, loop.create_future(), deadline) for item in items]
         if entries:
             self._queue.extend(entries)
-            self._observer.queued(self.name, len(self._queue))
             self._waiting.set()
+            self._observer.queued(self.name, len(self._queue))
         return [entry.future for entry in entries]
 
     async def close(self, *, drain_s: float) -> None:
@@ -164,10 +164,10 @@ class Batcher(Generic[Item, Output]):
         for worker in self._workers:
             worker.cancel()
         await asyncio.gather(*self._workers, return_exceptions=True)
+        self._pool.shutdown(wait=False, cancel_futures=True)
         self._fail_pending(
             ServiceClosed(f"{self.name} was stopped", retry_after_s=_RETRY_AFTER_S[0])
         )
-        self._pool.shutdown(wait=False, cancel_futures=True)
 
     def retry_after_s(self) -> float:
         """Seconds until the present queue is worked off, from the pace of the latest runs."""
@@ -178,7 +178,8 @@ class Batcher(Generic[Item, Output]):
     def _make_room(self, count: int) -> None:
         if len(self._queue) + count > self._max_pending:
             # Entries whose caller has gone still stand in the queue until a slot reaches them.
-            self._queue = deque(entry for entry in self._queue if not entry.future.done())
+            self._queue = deque(self._wanted(self._queue))
+            self._observer.queued(self.name, len(self._queue))
         if len(self._queue) + count > self._max_pending:
             raise Overloaded(
                 f"{self.name} has {len(self._queue)} items waiting and room for "
@@ -190,39 +191,46 @@ class Batcher(Generic[Item, Output]):
         while True:
             await self._waiting.wait()
             batch = self._take()
-            if batch:
-                self._running += 1
-                try:
+            self._running += 1
+            try:
+                self._observer.queued(self.name, len(self._queue))
+                if batch:
                     await self._run(batch)
-                except asyncio.CancelledError:
-                    self._fail(batch, ServiceClosed("stopped during the run", retry_after_s=1.0))
-                    raise
-                finally:
-                    self._running -= 1
+            except asyncio.CancelledError:
+                self._fail(batch, ServiceClosed("stopped during the run", retry_after_s=1.0))
+                raise
+            except Exception as error:
+                self._fail(batch, error)
+                raise
+            finally:
+                self._running -= 1
             self._idle.set()
 
     def _take(self) -> list[_Entry[Item, Output]]:
         batch: list[_Entry[Item, Output]] = []
-        now = asyncio.get_running_loop().time()
         while self._queue and len(batch) < self._max_batch_size:
-            entry = self._queue.popleft()
-            if entry.future.done():
-                continue
-            if entry.deadline is not None and now >= entry.deadline:
-                entry.fail(DeadlineExceeded(f"waited too long for {self.name}; it was not run"))
-                continue
-            batch.append(entry)
+            batch += self._wanted([self._queue.popleft()])
         if not self._queue:
             self._waiting.clear()
-        self._observer.queued(self.name, len(self._queue))
         return batch
+
+    def _wanted(self, entries: Iterable[_Entry[Item, Output]]) -> list[_Entry[Item, Output]]:
+        """Those that somebody still waits for; one that is past its deadline fails."""
+        now = asyncio.get_running_loop().time()
+        wanted = []
+        for entry in entries:
+            if entry.deadline is not None and now >= entry.deadline:
+                entry.fail(DeadlineExceeded(f"waited too long for {self.name}; it was not run"))
+            if not entry.future.done():
+                wanted.append(entry)
+        return wanted
 
     async def _run(self, batch: list[_Entry[Item, Output]]) -> None:
         started = perf_counter()
-        items = [entry.item for entry in batch]
+        items = tuple(entry.item for entry in batch)
         try:
             outputs = await asyncio.get_running_loop().run_in_executor(
-                self._pool, self._runner.run, items
+                self._pool, self._call, items
             )
         except InvalidItem as error:
             await self._isolate(batch, error)
@@ -232,12 +240,24 @@ class Batcher(Generic[Item, Output]):
             return
         run_s = perf_counter() - started
         self._note_pace(len(batch), run_s)
-        if len(outputs) != len(batch):
-            message = f"{self.name} gave {len(outputs)} outputs for {len(batch)} items"
-            self._fail(batch, InferenceError(message))
-            return
         for entry, output in zip(batch, outputs, strict=True):
             entry.resolve(Served(output, started - entry.queued_at, run_s))
+
+    def _call(self, items: Sequence[Item]) -> list[Output]:
+        """Run on a worker thread; whatever the runner does ends in outputs or in a `MienError`.
+
+        Asyncio takes a CancelledError from a thread for a cancellation of the slot and lets a
+        SystemExit end the loop, and 3.11 never delivers a StopIteration (python/cpython#112182).
+        """
+        try:
+            outputs = list(self._runner.run(items))
+        except MienError:
+            raise
+        except BaseException as error:
+            raise InferenceError(f"a run of {self.name} failed") from error
+        if len(outputs) != len(items):
+            raise InferenceError(f"{self.name} gave {len(outputs)} outputs for {len(items)} items")
+        return outputs
 
     async def _isolate(self, batch: list[_Entry[Item, Output]], error: InvalidItem) -> None:
         """Find the item at fault by halves; the others are still answered."""
@@ -246,7 +266,8 @@ class Batcher(Generic[Item, Output]):
             return
         middle = len(batch) // 2
         for half in (batch[:middle], batch[middle:]):
-            await self._run(half)
+            if wanted := self._wanted(half):
+                await self._run(wanted)
 
     def _note_pace(self, size: int, run_s: float) -> None:
         self._observer.ran(self.name, size, run_s)
@@ -263,11 +284,20 @@ class Batcher(Generic[Item, Output]):
     def _fail_pending(self, error: Exception) -> None:
         entries, self._queue = list(self._queue), deque()
         self._fail(entries, error)
+        self._observer.queued(self.name, 0)
 
     def _worker_ended(self, worker: asyncio.Task[None]) -> None:
-        if worker.cancelled():
+        if worker.cancelled() and self._closed:
             return
-        self._failure = f"a worker of {self.name} ended unexpectedly: {worker.exception()!r}"
+        # The cause is for the log: `failure` is shown to clients.
+        self._failure = f"a worker of {self.name} ended unexpectedly"
         self._closed = True
-        self._fail_pending(InferenceError(self._failure))
         self._idle.set()
+        worker.get_loop().call_exception_handler(
+            {
+                "message": self._failure,
+                "exception": None if worker.cancelled() else worker.exception(),
+                "task": worker,
+            }
+        )
+        self._fail_pending(InferenceError(self._failure))

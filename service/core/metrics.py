@@ -53,6 +53,15 @@ class Metrics:
         self.errors = Counter(
             "mien_errors_total", "Error answers by code.", ["code"], registry=registry
         )
+        self.stream_sessions = Gauge(
+            "mien_stream_sessions", "WebSocket sessions that are open.", registry=registry
+        )
+        self.stream_frames = Counter(
+            "mien_stream_frames_total",
+            "Frames of streams: processed, dropped or failed.",
+            ["result"],
+            registry=registry,
+        )
         self.model_info = Gauge(
             "mien_model_info",
             "1 for every model that is served.",
@@ -72,6 +81,7 @@ class Metrics:
         self.queue_depth.labels(name).set(depth)
 
     def ran(self, name: str, size: int, seconds: float) -> None:
-        """See `service.core.batcher.BatchObserver`."""
-        self.batch_size.labels(name).observe(size)
-        self.inference_seconds.labels(name, self._providers.get(name, "cpu")).observe(seconds)
+        """See `service.core.batcher.BatchObserver`; `prepare` is no model, its stages are timed."""
+        if provider := self._providers.get(name):
+            self.batch_size.labels(name).observe(size)
+            self.inference_seconds.labels(name, provider).observe(seconds)

@@ -91,12 +91,16 @@ def _check_hash(card: ModelCard, path: Path) -> None:
 def _check_graph(card: ModelCard, session: OrtSession) -> None:
     spec = card.input
     expected = (spec.size, spec.size, spec.channels)
-    if (shape := session.inputs.get(spec.name)) is None or shape[1:] != expected:
-        raise CardInvalid(f"model {card.name!r}: the graph takes {shape}, its card says {expected}")
+    shape, kind = session.inputs.get(spec.name, ()), session.input_types.get(spec.name)
+    if shape[1:] != expected or isinstance(shape[0], int) or kind != "tensor(uint8)":
+        raise CardInvalid(
+            f"model {card.name!r}: the graph takes {spec.name} {kind} {shape}, "
+            f"its card says tensor(uint8) {('N', *expected)}"
+        )
     for head, head_spec in card.heads.items():
-        shape = session.outputs.get(head)
-        if shape is None or shape[-1] != len(head_spec.labels):
+        output = session.outputs.get(head)
+        if output is None or output[-1] != len(head_spec.labels):
             raise CardInvalid(
-                f"model {card.name!r}: output {head} is {shape}, "
+                f"model {card.name!r}: output {head} is {output}, "
                 f"its card has {len(head_spec.labels)} labels"
             )

@@ -53,8 +53,6 @@ class OrtSession:
             raise ModelError(f"{path} cannot be loaded: {_first_line(error)}") from error
         # What is in use, not what was asked for: ONNX Runtime falls back silently.
         self.provider = _NAMES.get(self._session.get_providers()[0], "cpu")
-        self._run_options = ort.RunOptions()
-        self._run_options.only_execute_path_to_fetches = True
 
     @property
     def inputs(self) -> dict[str, tuple[int | str | None, ...]]:
@@ -62,12 +60,20 @@ class OrtSession:
         return {node.name: tuple(node.shape) for node in self._session.get_inputs()}
 
     @property
+    def input_types(self) -> dict[str, str]:
+        """Type of every input by name, as ONNX Runtime writes it: `tensor(uint8)`."""
+        return {node.name: node.type for node in self._session.get_inputs()}
+
+    @property
     def outputs(self) -> dict[str, tuple[int | str | None, ...]]:
         """Shape of every output by name."""
         return {node.name: tuple(node.shape) for node in self._session.get_outputs()}
 
     def run(self, name: str, value: NDArray[Any], fetches: Sequence[str]) -> list[NDArray[Any]]:
-        """Run the graph on one input; only what `fetches` need is executed.
+        """Run the graph on one input and give the outputs that `fetches` name.
+
+        ONNX Runtime executes the whole graph all the same: `only_execute_path_to_fetches` is for
+        its training builds (microsoft/onnxruntime#16013).
 
         Raises:
             InvalidItem: ONNX Runtime refused the input.
@@ -76,9 +82,7 @@ class OrtSession:
         try:
             if self.provider == "cuda":
                 return self._run_bound(name, value, fetches)
-            outputs: list[NDArray[Any]] = self._session.run(
-                list(fetches), {name: value}, self._run_options
-            )
+            outputs: list[NDArray[Any]] = self._session.run(list(fetches), {name: value})
             return outputs
         except Exception as error:
             if isinstance(error, InvalidArgument | ValueError | TypeError):
@@ -92,7 +96,7 @@ class OrtSession:
         binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(value, "cuda", 0))
         for fetch in fetches:
             binding.bind_output(fetch, "cuda", 0)
-        self._session.run_with_iobinding(binding, self._run_options)
+        self._session.run_with_iobinding(binding)
         outputs: list[NDArray[Any]] = binding.copy_outputs_to_cpu()
         return outputs
 
