@@ -1,0 +1,136 @@
+"""One request over HTTP against the sum of its bare parts, in one run; start to ready; memory.
+
+The bare parts are what any service of this kind must do: OpenCV's decode, the detector, and one
+ONNX Runtime run per model, called one after the other in this process. The two take turns, so
+that a machine that gets slower slows both.
+"""
+
+from __future__ import annotations
+
+import http.client
+import re
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import cv2
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from service.runtime.detector import HaarDetector
+
+from service.runtime.registry import load_models
+from service.runtime.session import SessionOptions
+from service.settings import Settings
+from service.types import CropItem
+from service.vision.crops import crop_face
+
+ROUNDS = 200
+PHOTO = Path(__file__).parent.parent / "tests" / "media" / "astronaut.jpg"
+
+
+def main() -> None:
+    """Measure and print."""
+    photo = _vga(PHOTO.read_bytes())
+    with _server() as (process, port, ready_s):
+        connection = http.client.HTTPConnection("127.0.0.1", port)
+
+        def over_http() -> None:
+            headers = {"content-type": "image/jpeg"}
+            connection.request("POST", "/v1/analyze", photo, headers)
+            answer = connection.getresponse()
+            body = answer.read()
+            if answer.status != 200 or b'"emotion"' not in body:
+                raise RuntimeError(f"{answer.status}: {body[:200]!r}")
+
+        http_s, bare_s = _in_turns(over_http, _bare(photo))
+        rss_mb = _rss_mb(process.pid)
+    ratio = statistics.median(http_s) / statistics.median(bare_s)
+    table = Table("figure", "value", "target", title=f"One 640x480 photo, {ROUNDS} rounds")
+    table.add_row("HTTP p50", f"{statistics.median(http_s) * 1000:.2f} ms", "")
+    table.add_row("bare parts p50", f"{statistics.median(bare_s) * 1000:.2f} ms", "")
+    table.add_row("ratio of the p50", f"{ratio:.3f}", "<= 1.3")
+    table.add_row("HTTP p99", f"{_quantile(http_s, 0.99) * 1000:.2f} ms", "")
+    table.add_row("start to ready", f"{ready_s:.2f} s", "<= 3 s")
+    table.add_row("resident memory", f"{rss_mb:.0f} MB", "<= 300 MB")
+    Console().print(table)
+
+
+def _vga(data: bytes) -> bytes:
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    canvas = np.full((480, 640, 3), 127, np.uint8)
+    canvas[:, 80:560] = cv2.resize(pixels, (480, 480), interpolation=cv2.INTER_AREA)
+    return cv2.imencode(".jpg", canvas)[1].tobytes()
+
+
+def _bare(photo: bytes) -> Callable[[], None]:
+    settings = Settings()
+    cv2.setNumThreads(1)
+    detector = HaarDetector(max_side=settings.detector_max_side)
+    names = settings.default_models
+    models = load_models(settings.models_dir, names, SessionOptions("cpu"))
+    for model in models.values():
+        model.warm_up()
+
+    def run() -> None:
+        pixels = cv2.imdecode(np.frombuffer(photo, np.uint8), cv2.IMREAD_COLOR)
+        faces = detector.detect(pixels, threshold=None, min_face_px=settings.min_face_px)
+        for model in models.values():
+            heads = tuple(model.card.heads)
+            model.run([CropItem(crop_face(pixels, f.box, model.card.input), heads) for f in faces])
+
+    return run
+
+
+def _in_turns(first: Callable[[], None], second: Callable[[], None]) -> tuple[list[float], ...]:
+    times: tuple[list[float], list[float]] = ([], [])
+    for call in (first, second) * 10:
+        call()
+    for _ in range(ROUNDS):
+        for call, taken in zip((first, second), times, strict=True):
+            started = time.perf_counter()
+            call()
+            taken.append(time.perf_counter() - started)
+    return times
+
+
+@contextmanager
+def _server() -> Iterator[tuple[subprocess.Popen[str], int, float]]:
+    started = time.perf_counter()
+    mien = str(Path(sys.executable).with_name("mien"))
+    with subprocess.Popen(
+        [mien, "serve", "--port", "0"], stderr=subprocess.PIPE, text=True
+    ) as process:
+        port, ready = 0, False
+        for line in process.stderr or ():
+            if match := re.search(r"running on http://127\.0\.0\.1:(\d+)", line):
+                port = int(match[1])
+            ready = ready or '"ready"' in line
+            if port and ready:
+                break
+        taken = time.perf_counter() - started
+        # Nobody reads on: what the server logs from here on must not fill the pipe.
+        subprocess.Popen(["cat"], stdin=process.stderr, stdout=subprocess.DEVNULL)
+        try:
+            yield process, port, taken
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(30)
+
+
+def _rss_mb(pid: int) -> float:
+    match = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
+    return int(match[1]) / 1024 if match else float("nan")
+
+
+def _quantile(values: list[float], q: float) -> float:
+    return sorted(values)[min(len(values) - 1, int(q * len(values)))]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,243 @@
+"""`POST /v1/analyze`: every form of input, every option, the shape of the answer."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import random
+from typing import Any
+
+import cv2
+import httpx
+import numpy as np
+import pytest
+
+from service.types import AGE_BANDS, EMOTIONS, GENDERS
+from tests import images
+from tests.api.conftest import served
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+JPEG = {"content-type": "image/jpeg"}
+LABELS = {"emotion": EMOTIONS, "gender": GENDERS, "age": AGE_BANDS}
+
+
+async def analyze(client: httpx.AsyncClient, image: bytes, **query: Any) -> dict[str, Any]:
+    response = await client.post("/v1/analyze", content=image, headers=JPEG, params=query)
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+def without_noise(answer: dict[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in answer.items() if k not in ("request_id", "timings_ms")}
+
+
+def encode(pixels: np.ndarray, suffix: str = ".png") -> bytes:
+    return cv2.imencode(suffix, pixels)[1].tobytes()
+
+
+@pytest.fixture(scope="module")
+def pixels(photo: bytes) -> np.ndarray:
+    return cv2.imdecode(np.frombuffer(photo, np.uint8), cv2.IMREAD_COLOR)
+
+
+async def test_the_answer_has_the_form_of_the_contract(client, photo):
+    answer = await analyze(client, photo)
+
+    assert set(answer) == {"request_id", "image", "faces", "models", "timings_ms"}
+    assert answer["image"] == {"width": 512, "height": 512, "orientation": 1}
+    assert set(answer["models"]) == {"detector", "emotion", "gender", "age"}
+    assert all("@" in model for model in answer["models"].values())
+    assert set(answer["timings_ms"]) == {"decode", "detect", "queue", "infer", "total"}
+    (face,) = answer["faces"]
+    assert set(face["box"]) == {"x", "y", "width", "height"}
+    assert 0 <= face["detection_score"] <= 1
+    assert set(face["quality"]) == {"size_px", "sharpness"}
+    for head, labels in LABELS.items():
+        said = face[head]
+        assert set(said) == {"label", "probability", "uncertain", "probabilities"}
+        assert tuple(said["probabilities"]) == labels
+        assert sum(said["probabilities"].values()) == pytest.approx(1, abs=1e-6)
+        assert said["probability"] == max(said["probabilities"].values())
+        assert said["probabilities"][said["label"]] == said["probability"]
+
+
+async def test_the_face_is_where_it_is(client, photo):
+    (face,) = (await analyze(client, photo))["faces"]
+    box = face["box"]
+    # The astronaut's face, measured by hand: x 175-275, y 60-190.
+    assert box["x"] + box["width"] / 2 == pytest.approx(224, abs=15)
+    assert box["y"] + box["height"] / 2 == pytest.approx(118, abs=20)
+    assert face["gender"]["label"] == "female"
+
+
+async def test_every_form_of_body_gives_the_same(client, photo):
+    raw = await analyze(client, photo)
+    form = await client.post("/v1/analyze", files={"image": ("a.jpg", photo, "image/jpeg")})
+    json = await client.post("/v1/analyze", json={"image": base64.b64encode(photo).decode()})
+    for response in (form, json):
+        assert response.status_code == 200, response.text
+        assert without_noise(response.json()) == without_noise(raw)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".webp", ".bmp", ".tiff"])
+async def test_every_lossless_format_gives_the_same(client, pixels, suffix):
+    quality = [cv2.IMWRITE_WEBP_QUALITY, 101] if suffix == ".webp" else []
+    image = cv2.imencode(suffix, pixels, quality)[1].tobytes()
+    answer = await analyze(client, image)
+    assert without_noise(answer) == without_noise(await analyze(client, encode(pixels)))
+
+
+async def test_a_mislabelled_image_is_taken_for_what_it_is(client, pixels):
+    png = encode(pixels)
+    as_jpeg = await client.post("/v1/analyze", content=png, headers=JPEG)
+    as_png = await client.post("/v1/analyze", content=png, headers={"content-type": "image/png"})
+    assert without_noise(as_jpeg.json()) == without_noise(as_png.json())
+
+
+async def test_no_face_is_an_empty_list(client):
+    gradient = np.tile(np.arange(256, dtype=np.uint8), (256, 1))
+    answer = await analyze(client, encode(gradient))
+    assert answer["faces"] == []
+    assert set(answer["models"]) == {"detector", "emotion", "gender", "age"}
+
+
+async def test_several_faces_are_largest_first(client, pixels):
+    half = cv2.resize(pixels, None, fx=0.6, fy=0.6, interpolation=cv2.INTER_AREA)
+    canvas = np.full((512, 850, 3), 255, np.uint8)
+    canvas[:307, :307] = half
+    canvas[:, 330:842] = pixels
+    sizes = [f["quality"]["size_px"] for f in (await analyze(client, encode(canvas)))["faces"]]
+    assert len(sizes) == 2
+    assert sizes == sorted(sizes, reverse=True)
+    one = await analyze(client, encode(canvas), max_faces=1)
+    assert [f["quality"]["size_px"] for f in one["faces"]] == sizes[:1]
+    assert len((await analyze(client, encode(canvas), min_face_px=sizes[0]))["faces"]) == 1
+    assert (await analyze(client, encode(canvas), min_face_px=400))["faces"] == []
+
+
+async def test_attributes_choose_the_heads(client, photo):
+    answer = await analyze(client, photo, attributes="gender,age")
+    assert "emotion" not in answer["faces"][0]
+    assert set(answer["models"]) == {"detector", "gender", "age"}
+    detection_only = await analyze(client, photo, attributes="")
+    assert set(detection_only["models"]) == {"detector"}
+    assert len(detection_only["faces"]) == 1
+    assert not set(LABELS) & set(detection_only["faces"][0])
+
+
+async def test_models_are_chosen_by_head(client, photo):
+    default = (await analyze(client, photo))["models"]
+    chosen = (await analyze(client, photo, models="mini_xception_gender"))["models"]
+    assert chosen["gender"].startswith("mini_xception_gender@")
+    assert chosen["emotion"] == default["emotion"]
+    both = (await analyze(client, photo, models="guided_fusion,mini_xception_gender"))["models"]
+    assert {both[head].split("@")[0] for head in LABELS} == {"guided_fusion"}
+
+
+async def test_landmarks_are_there_or_null_or_left_out(client, photo):
+    assert (await analyze(client, photo))["faces"][0]["landmarks"] is None  # haar finds none
+    assert "landmarks" not in (await analyze(client, photo, landmarks="false"))["faces"][0]
+
+
+async def test_detection_threshold_filters(client, photo):
+    (face,) = (await analyze(client, photo))["faces"]
+    assert (await analyze(client, photo, detection_threshold=1.0))["faces"] == [] or (
+        face["detection_score"] == 1.0
+    )
+
+
+async def test_detect_false_takes_the_whole_image(client, pixels):
+    crop = pixels[50:200, 150:300]
+    answer = await analyze(client, encode(crop), detect="false")
+    (face,) = answer["faces"]
+    assert face["box"] == {"x": 0, "y": 0, "width": 150, "height": 150}
+    assert "detector" not in answer["models"]
+    assert answer["timings_ms"]["detect"] == 0
+
+
+async def test_exif_orientation_is_undone_and_reported(client, pixels):
+    upright = without_noise(await analyze(client, encode(pixels, ".png")))
+    for orientation in range(1, 9):
+        answer = await analyze(client, images.oriented(pixels, orientation))
+        assert answer["image"] == {"width": 512, "height": 512, "orientation": orientation}
+        (face,), (expected,) = answer["faces"], upright["faces"]
+        for side, value in face["box"].items():
+            assert value == pytest.approx(expected["box"][side], abs=8), orientation
+        assert face["gender"]["label"] == expected["gender"]["label"]
+
+
+async def test_concurrent_requests_give_what_they_give_alone(client, pixels):
+    rng = np.random.default_rng(0)
+    images = [
+        encode(pixels, ".jpg"),
+        encode(pixels[:, ::-1], ".jpg"),
+        encode(pixels[20:260, 100:340]),
+    ]
+    images.append(encode(rng.integers(0, 255, (64, 64, 3), np.uint8)))
+    alone = [without_noise(await analyze(client, image)) for image in images]
+    order = [k % len(images) for k in range(200)]
+    random.Random(0).shuffle(order)
+    # Fewer at a time than may wait: an overload is another test.
+    gate = asyncio.Semaphore(48)
+
+    async def one(k: int) -> dict[str, Any]:
+        async with gate:
+            return without_noise(await analyze(client, images[k]))
+
+    answers = await asyncio.gather(*(one(k) for k in order))
+    for k, answer in zip(order, answers, strict=True):
+        assert_close(answer, alone[k], 1e-5)
+
+
+async def test_a_large_photo_is_cropped_from_enough_pixels(client, pixels):
+    """A face found in a reduced picture gets the answer of the full one."""
+    large = cv2.resize(pixels, None, fx=6, fy=6, interpolation=cv2.INTER_CUBIC)
+    jpeg = cv2.imencode(".jpg", large, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
+    (big,) = (await analyze(client, jpeg))["faces"]
+    (small,) = (await analyze(client, encode(pixels)))["faces"]
+    for side, value in big["box"].items():
+        assert value / 6 == pytest.approx(small["box"][side], abs=8)
+    assert big["gender"]["label"] == small["gender"]["label"]
+
+
+async def test_batch_gives_one_answer_an_image_in_order(client, photo, pixels):
+    files = [
+        ("images", ("a.jpg", photo, "image/jpeg")),
+        ("images", ("b.jpg", b"no image", "image/jpeg")),
+        ("images", ("c.png", encode(pixels[:, ::-1]), "image/png")),
+    ]
+    response = await client.post("/v1/analyze/batch", files=files)
+    assert response.status_code == 200
+    first, second, third = response.json()["results"]
+    assert without_noise(first["result"]) == without_noise(await analyze(client, photo))
+    assert second["error"]["code"] == "invalid_image"
+    assert "result" not in second
+    assert len(third["result"]["faces"]) == 1
+
+
+async def test_request_timeout_drops_the_work(client, photo):
+    headers = {**JPEG, "request-timeout-ms": "10000"}
+    response = await client.post("/v1/analyze", content=photo, headers=headers)
+    assert response.status_code == 200
+
+
+async def test_yunet_is_told_to_need_a_file():
+    with pytest.raises(ValueError, match="yunet_path"):
+        async with served(detector="yunet"):
+            pass
+
+
+def assert_close(a: Any, b: Any, tolerance: float) -> None:
+    if isinstance(a, dict):
+        assert a.keys() == b.keys()
+        for key in a:
+            assert_close(a[key], b[key], tolerance)
+    elif isinstance(a, list):
+        assert len(a) == len(b)
+        for x, y in zip(a, b, strict=True):
+            assert_close(x, y, tolerance)
+    elif isinstance(a, float):
+        assert a == pytest.approx(b, abs=tolerance)
+    else:
+        assert a == b
