@@ -4,7 +4,11 @@ PYTHON ?= python3
 PHOTO ?= tests/media/astronaut.jpg
 USERS ?= 8
 SECONDS ?= 30
+# The official files, wherever they are; by default those beside the checkout.
+FER2013 ?= runs/data/fer2013.csv
+UTKFACE ?= ../shared/data/utkface.zip
 
+RECIPES := $(notdir $(basename $(wildcard training/recipes/*.toml)))
 VENV := .venv
 BIN := $(VENV)/bin
 # Starts a server on a free port, runs a command against it and stops it.
@@ -35,8 +39,13 @@ check: $(VENV)/.dev ## Format, lint, types and layers
 	$(BIN)/lint-imports
 
 .PHONY: train
-train: $(VENV)/.dev ## Train every committed model from the data sets in ../shared/data
-	$(BIN)/python -m training
+train: $(VENV)/.dev $(FER2013) ## Train every recipe on FER2013 and UTKFACE; goes on where it stopped
+	for recipe in $(RECIPES); do \
+	  $(BIN)/python -m training train $$recipe --fer2013 $(FER2013) --utkface $(UTKFACE) || exit; \
+	done
+
+runs/data/fer2013.csv: | $(VENV)/.dev
+	$(BIN)/python ../shared/tools/unpack_fer2013.py $(@D)
 
 .PHONY: export
 export: $(VENV)/.dev ## Convert the trained models to ONNX and verify them against Keras
