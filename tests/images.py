@@ -148,9 +148,9 @@ def chunk(kind: bytes, payload: bytes) -> bytes:
     )
 
 
-def png(width: int, height: int, rows: bytes, *, depth: int = 8, color: int = 2) -> bytes:
-    """A PNG with this header and these raw rows (a filter byte before each)."""
-    header = struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0)
+def png(width: int, height: int, rows: bytes, *, interlaced: bool = False) -> bytes:
+    """A PNG of 8-bit RGB with these raw rows (a filter byte before each)."""
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, interlaced)
     return b"".join(
         (
             b"\x89PNG\r\n\x1a\n",
@@ -159,6 +159,17 @@ def png(width: int, height: int, rows: bytes, *, depth: int = 8, color: int = 2)
             chunk(b"IEND", b""),
         )
     )
+
+
+def interlaced_png(pixels: Pixels) -> bytes:
+    """A PNG in the seven passes of Adam7."""
+    passes = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2))
+    rows = [
+        b"\0" + row[:, ::-1].tobytes()
+        for x, y, dx, dy in (*passes, (0, 1, 1, 2))
+        for row in pixels[y::dy, x::dx]
+    ]
+    return png(pixels.shape[1], pixels.shape[0], b"".join(rows), interlaced=True)
 
 
 def bomb(width: int = 60_000, height: int = 60_000) -> bytes:

@@ -87,8 +87,11 @@ def trim(data: bytes) -> bytes:
 def _guarded(read: Callable[[bytes], T], data: bytes) -> T:
     try:
         return read(data)
-    except (struct.error, IndexError) as error:
+    except (struct.error, LookupError) as error:
         raise InvalidImage("the image is truncated") from error
+
+
+_MAX_BLOCK = 1 << 22  # pixels; a strip or tile may be larger than a small picture, not endless
 
 
 # TIFF's directory, which EXIF shares ---------------------------------------------------------
@@ -439,7 +442,6 @@ _TIFF_PALETTE, _TIFF_UNSIGNED, _TIFF_UNCOMPRESSED, _TIFF_PLANES, _TIFF_STRAIGHT_
     2,
     2,
 )
-_MAX_BLOCK = 1 << 22  # pixels; a strip or tile may be larger than a small picture, not endless
 
 
 class _Tiff(NamedTuple):
@@ -541,6 +543,8 @@ def _tiff_unturned(data: bytes, order: str, tags: dict[int, _Entry]) -> bytes:
 
 # AVIF ----------------------------------------------------------------------------------------
 
+_MAX_ITEMS = 1024  # and extents of one; a grid of 16,384 pixels in tiles of 512 has 1024
+
 # Quarter turns against the clock, then mirror (0: top and bottom change places, 1: left and right).
 _TURNS: dict[tuple[int, int | None], int] = {
     **{(0, None): 1, (1, None): 8, (2, None): 3, (3, None): 6},
@@ -619,10 +623,135 @@ def _avif_associations(data: bytes, at: int, item: int) -> list[int]:
 
 
 def _avif_body(data: bytes) -> bytes:
-    """Every box ends inside the file; libavif checks what is inside."""
+    """The file, all boxes inside it, with coded pictures as large as it says.
+
+    libavif would allocate and scale a coded picture of any size up to 268 megapixels: 64 bytes of
+    AV1 do for that. Under the major brand of sequences it would take the first frame of a track,
+    whose size stands elsewhere, instead of the primary item.
+    """
     if max(stop for _, _, stop in _boxes(data, 0, len(data))) > len(data):
         raise InvalidImage("the AVIF is truncated")
-    return data
+    header = _avif_header(data)
+    primary, items = _avif_coded(data)
+    for item, payload in items.items():
+        for width, height in _av1_sizes(payload):
+            fits = width * height <= max(header.width * header.height, _MAX_BLOCK)
+            if not fits or (item == primary and (width, height) != (header.width, header.height)):
+                raise InvalidImage("the AVIF's picture has another size than its header says")
+    return data[:8] + b"avif" + data[12:]
+
+
+def _avif_coded(data: bytes) -> tuple[int, dict[int, bytes]]:
+    """The primary item, and the AV1 data of each item that has any."""
+    at, end = _box(data, b"meta", 0, len(data))
+    pitm, _ = _box(data, b"pitm", at + 4, end)
+    (primary,) = unpack_from(">I" if data[pitm] else ">H", data, pitm + 4)
+    coded = _avif_av1_items(data, *_box(data, b"iinf", at + 4, end))
+    places = _avif_places(data, *_box(data, b"iloc", at + 4, end))
+    idat = next((start for kind, start, _ in _boxes(data, at + 4, end) if kind == b"idat"), 0)
+    payloads: dict[int, bytes] = {}
+    for item, method, extents in islice(places, _MAX_ITEMS):
+        base = {0: 0, 1: idat}[method]
+        parts = [data[base + o : base + o + n if n else None] for o, n in extents]
+        if sum(map(len, parts)) + sum(map(len, payloads.values())) > len(data):
+            raise InvalidImage("the AVIF has more coded data than bytes")
+        if item in coded:
+            payloads[item] = b"".join(parts)
+    return primary, payloads
+
+
+def _avif_av1_items(data: bytes, at: int, end: int) -> set[int]:
+    found: set[int] = set()
+    for kind, start, _ in _boxes(data, at + (8 if data[at] else 6), end):
+        if kind == b"infe":
+            item, _, form = unpack_from(">IH4s" if data[start] > 2 else ">HH4s", data, start + 4)
+            found |= {item} if form == b"av01" else set()
+    return found
+
+
+def _avif_places(
+    data: bytes, at: int, end: int
+) -> Iterator[tuple[int, int, list[tuple[int, int]]]]:
+    """Item, construction method, and offset and length of each extent, from the `iloc` box."""
+    take = _bits(data[at:end])
+    version, _ = take(8), take(24)
+    widths = [8 * take(4) for _ in range(4)]
+    offset, length, base, index = widths[0], widths[1], widths[2], widths[3] if version else 0
+    wide = 32 if version > 1 else 16
+    for _ in range(take(wide)):
+        item, method = take(wide), take(16) & 15 if version else 0
+        start = (take(16), take(base))[1]  # behind a reference to another file, which is not
+        extents = [
+            (take(index), start + take(offset), take(length))
+            for _ in range(min(take(16), _MAX_ITEMS))
+        ]
+        yield item, method, [(o, n) for _, o, n in extents]
+
+
+def _bits(data: bytes) -> Callable[[int], int]:
+    """A reader of big-endian bit fields."""
+    at = 0
+
+    def take(count: int) -> int:
+        nonlocal at
+        first, at = at, at + count
+        if at > 8 * len(data):
+            raise struct.error("fewer bits than announced")
+        part = int.from_bytes(data[first // 8 : (at + 7) // 8], "big")
+        return part >> (-at % 8) & ((1 << count) - 1)
+
+    return take
+
+
+def _av1_sizes(payload: bytes) -> Iterator[tuple[int, int]]:
+    """Width and height from every sequence header of AV1 data.
+
+    https://aomediacodec.github.io/av1-spec/av1-spec.pdf, 5.3 to 5.5.
+    """
+    at = 0
+    for _ in range(_MAX_CHUNKS):
+        if at >= len(payload):
+            return
+        head, at = payload[at], at + (2 if payload[at] & 4 else 1)
+        size = len(payload) - at
+        if head & 2:
+            size, at = _leb128(payload, at)
+        if head >> 3 & 15 == 1:
+            yield _av1_size(payload[at : at + size])
+        at += size
+
+
+def _leb128(data: bytes, at: int) -> tuple[int, int]:
+    """A number in groups of seven bits, and where it ends."""
+    value = 0
+    for i in range(8):
+        value |= (data[at + i] & 0x7F) << 7 * i
+        if data[at + i] < 0x80:
+            return value, at + i + 1
+    raise InvalidImage("the AVIF has an endless number")
+
+
+def _av1_size(sequence: bytes) -> tuple[int, int]:
+    take = _bits(sequence)
+    take(4)  # profile, still picture
+    if take(1):  # reduced header
+        take(5)  # level
+    elif take(1):
+        raise UnsupportedMedia("AVIF with timing information in its AV1 data")
+    else:
+        delays = take(1)
+        for _ in range(take(5) + 1):
+            _av1_operating_point(take, delays)
+    width_bits, height_bits = take(4) + 1, take(4) + 1
+    return take(width_bits) + 1, take(height_bits) + 1
+
+
+def _av1_operating_point(take: Callable[[int], int], delays: int) -> None:
+    take(12)
+    if take(5) > 7:
+        take(1)  # tier, of levels from 4.0 on
+    if delays and take(1):
+        take(4)
 
 
 FORMATS = (

@@ -94,11 +94,7 @@ FORMS: dict[str, tuple[bytes, images.Pixels, int]] = {
     "lzw tiff": (images.pillow(PICTURE, "TIFF", compression="tiff_lzw"), PICTURE, 0),
     "deflate tiff": (images.pillow(PICTURE, "TIFF", compression="tiff_adobe_deflate"), PICTURE, 0),
     "lossy webp": (images.pillow(PICTURE, "WEBP"), PICTURE, 40),
-    "interlaced png": (
-        images.encode("png", PICTURE, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE),
-        PICTURE,
-        0,
-    ),
+    "interlaced png": (images.interlaced_png(PICTURE), PICTURE, 0),
 }
 
 
@@ -428,6 +424,32 @@ def test_another_size_than_the_header_says(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(cv2, "imdecode", lambda *_: np.zeros((64, 95, 3), np.uint8))
     with pytest.raises(InvalidImage, match="another size"):
         decode(images.encode("png", PICTURE), LIMITS)
+
+
+def test_decoder_that_throws(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise cv2.error("bad")
+
+    monkeypatch.setattr(cv2, "imdecode", fail)
+    with pytest.raises(InvalidImage, match="damaged"):
+        decode(images.encode("png", PICTURE), LIMITS)
+
+
+@pytest.mark.usefixtures("no_decoder")
+@pytest.mark.parametrize(("width", "height"), [(97, 64), (32, 32), (96, 63)])
+def test_avif_whose_coded_picture_is_larger_than_it_says(width: int, height: int) -> None:
+    data = images.encode("avif", PICTURE)
+    at = data.index(b"ispe") + 8
+    with pytest.raises(InvalidImage, match="another size"):
+        decode(data[:at] + struct.pack(">II", width, height) + data[at + 8 :], LIMITS)
+
+
+def test_webp_whose_coded_picture_is_larger_than_it_says() -> None:
+    data = images.pillow(images.picture(2000, 1500), "WEBP")
+    extended = struct.pack("<4sIIHBHB", b"VP8X", 10, 0, 95, 0, 63, 0)
+    body = data[12:]
+    with pytest.raises(InvalidImage):
+        decode(struct.pack("<4sI4s", b"RIFF", 22 + len(body), b"WEBP") + extended + body, LIMITS)
 
 
 def test_png_with_too_few_rows() -> None:
