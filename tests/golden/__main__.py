@@ -1,0 +1,9 @@
+"""Write the golden results anew: `python -m tests.golden`; read the difference, then commit."""
+
+import asyncio
+import json
+
+from tests.golden import golden
+
+for name, result in asyncio.run(golden.results()).items():
+    golden.path(name).write_text(json.dumps(result, indent=1) + "\n")

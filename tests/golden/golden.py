@@ -1,0 +1,47 @@
+"""Golden results: what each committed model says of the committed photo; see `__main__`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+
+from service.api.schemas import to_json
+from service.build import default_options, open_analyzer
+from service.core.metrics import Metrics
+from service.core.pipeline import Options
+from service.settings import Settings
+
+HERE = Path(__file__).parent
+PHOTO = HERE.parent / "media" / "astronaut.jpg"
+MODELS = sorted(path.parent.name for path in Settings().models_dir.glob("*/card.json"))
+
+
+def path(name: str) -> Path:
+    """Where the golden result of a model lies."""
+    return HERE / f"{name}.json"
+
+
+def load(name: str) -> dict[str, Any]:
+    """The golden result of a model."""
+    return json.loads(path(name).read_text())
+
+
+async def results() -> dict[str, dict[str, Any]]:
+    """By model: the photo through detector, crop and this model, for the heads that it has."""
+    settings = Settings(provider="cpu")
+    analyzer = open_analyzer(settings, Metrics(CollectorRegistry()))
+    await analyzer.start()
+    given: dict[str, dict[str, Any]] = {}
+    for name in MODELS:
+        heads = frozenset(analyzer.models[name].card.heads)
+        options = Options(
+            models=(name,), attributes=heads, min_face_px=default_options(settings).min_face_px
+        )
+        result = await analyzer.analyze(PHOTO.read_bytes(), options)
+        answer = to_json(result, request_id="golden", landmarks=False)
+        given[name] = answer.model_dump(exclude_unset=True, exclude={"timings_ms", "request_id"})
+    await analyzer.close(drain_s=1)
+    return given

@@ -1,0 +1,38 @@
+"""The committed models say today what they said when their golden results were written."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.golden import golden
+
+# ONNX Runtime's kernels differ in the last bits between processors; boxes move by rounding.
+TOLERANCE = {"probability": 2e-3, "box": 1.0}
+
+
+@pytest.fixture(scope="module")
+def given() -> dict[str, Any]:
+    import asyncio
+
+    return asyncio.run(golden.results())
+
+
+@pytest.mark.parametrize("name", golden.MODELS)
+def test_golden_result(given, name):
+    expected, actual = golden.load(name), given[name]
+    assert actual["image"] == expected["image"]
+    assert actual["models"] == expected["models"]
+    assert len(actual["faces"]) == len(expected["faces"]) == 1
+    (face,), (golden_face,) = actual["faces"], expected["faces"]
+    for side, value in face["box"].items():
+        assert value == pytest.approx(golden_face["box"][side], abs=TOLERANCE["box"])
+    heads = [head for head in golden_face if head in ("emotion", "gender", "age")]
+    assert heads
+    for head in heads:
+        assert face[head]["label"] == golden_face[head]["label"]
+        for label, value in golden_face[head]["probabilities"].items():
+            assert face[head]["probabilities"][label] == pytest.approx(
+                value, abs=TOLERANCE["probability"]
+            )
