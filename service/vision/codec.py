@@ -1,6 +1,6 @@
 """bytes -> uint8 image: limits before any allocation, EXIF orientation undone.
 
-OpenCV does the decoding; `service.vision.headers` reads what is needed before. A picture that is
+OpenCV does the decoding; `service.vision.formats` reads what is needed before. A picture that is
 not all there is refused, however much of it a lenient decoder would show.
 """
 
@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from service.errors import InvalidImage, TooLarge, UnsupportedMedia
 from service.types import Image, Pixels
-from service.vision import headers
-from service.vision.headers import Header
+from service.vision import formats
+from service.vision.formats.header import Header
+from service.vision.formats.jpeg import scan_end
 
 __all__ = ["Header", "ImageLimits", "decode", "inspect"]
 
@@ -52,7 +53,7 @@ def inspect(data: bytes, limits: ImageLimits) -> Header:
         InvalidImage: the header is cut off, contradicts itself or states no pixels.
     """
     _check("bytes", len(data), limits.max_bytes)
-    header = headers.read_header(data)
+    header = formats.read_header(data)
     if not _is_decodable(header.format):
         raise UnsupportedMedia(f"this server decodes no {header.format.upper()}")
     if header.width < 1 or header.height < 1:
@@ -84,7 +85,7 @@ def decode(data: bytes, limits: ImageLimits, *, min_side: int | None = None) -> 
         InvalidImage: truncated, damaged, or of another size than its header says.
     """
     header = inspect(data, limits)
-    body = headers.trim(data)
+    body = formats.trim(data)
     denominator = _denominator(header, min_side)
     raw = _read(body, _flags(header, denominator), header.depth)
     if raw.shape[:2] != (-(-header.height // denominator), -(-header.width // denominator)):
@@ -170,7 +171,7 @@ def _ends_in_filler(raw: NDArray[np.uint8], body: bytes) -> bool:
     corner = raw[-1, -1].tolist()
     if corner not in ([128, 128, 128], [65, 65, 65]):  # of YCbCr or grey, and of CMYK
         return False
-    end = headers.scan_end(body)
+    end = scan_end(body)
     gray = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION
     first, second = (
         _read(body[:end] + extra * 64 + body[end:], gray) for extra in (b"\x5a", b"\xa5\x3c")

@@ -1,0 +1,7 @@
+"""How much work a file may ask for, whatever it says of itself."""
+
+MAX_BLOCK = 1 << 22
+"""Pixels: a TIFF strip, a tile or an AVIF item may be larger than a small picture, not endless."""
+
+MAX_CHUNKS = 100_000
+"""Chunks or boxes that are visited: 20 MB in chunks of 8 kB, as libpng writes them, are 2,500."""

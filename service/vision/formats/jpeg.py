@@ -1,0 +1,103 @@
+"""JPEG: ITU-T T.81, https://www.w3.org/Graphics/JPEG/itu-t81.pdf."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from itertools import islice
+from struct import unpack_from
+
+from service.errors import InvalidImage, UnsupportedMedia
+from service.vision.formats.header import Header
+from service.vision.formats.tiff import exif_orientation
+
+_MARKER = re.compile(rb"\xff([^\x00\xff])")  # skips fill bytes and garbage, as libjpeg does
+_SCAN = re.compile(rb"\xff\xda")
+_SCAN_END = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
+_SOF, _EOI, _SOS, _APP1 = range(0xC0, 0xC3), 0xD9, 0xDA, 0xE1
+_OTHER_SOF = {0xC3, *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0)}
+_ALONE = {0x01, *range(0xD0, 0xD9)}
+_MAX_SEGMENTS = 4096  # a camera file has some tens; the bound keeps 4-byte segments cheap
+
+
+def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """Marker, start and end of each segment's payload, up to and including the first scan's."""
+    at = 2
+    for _ in range(_MAX_SEGMENTS):
+        match = _MARKER.search(data, at)
+        if match is None or match[1][0] == _EOI:
+            return
+        marker, at = match[1][0], match.end()
+        if marker in _ALONE:
+            continue
+        (length,) = unpack_from(">H", data, at)
+        yield marker, at + 2, at + length
+        if marker == _SOS:
+            return
+        at += max(length, 2)
+
+
+def read_header(data: bytes) -> Header:
+    """Size from the frame header, orientation from EXIF."""
+    orientation = 1
+    size: tuple[int, int] | None = None
+    for marker, start, end in _segments(data):
+        if marker == _APP1 and data.startswith(b"Exif\0\0", start) and orientation == 1:
+            orientation = exif_orientation(data[start:end])
+        elif marker in _OTHER_SOF:
+            raise UnsupportedMedia("lossless, hierarchical and arithmetic JPEG are not supported")
+        elif marker in _SOF:
+            size = _size(data, start)
+    if size is None:
+        raise InvalidImage("the JPEG has no frame header")
+    return Header("jpeg", *size, orientation)
+
+
+def _size(data: bytes, start: int) -> tuple[int, int]:
+    precision, height, width, components = unpack_from(">BHHB", data, start)
+    if precision != 8 or components not in (1, 3, 4):
+        raise UnsupportedMedia(f"JPEG of {components} components with {precision} bits")
+    return width, height
+
+
+def trim(data: bytes) -> bytes:
+    """The file, with an end marker after its first scan's start and every component in a scan.
+
+    A thumbnail has an end marker of its own, but before that. The search is from the end:
+    at once in most files, and past whatever a camera appended to others. In coded data each FF is
+    followed by 00 or a restart marker, so the marker cannot be there by chance.
+    """
+    scan = _scan_start(data)
+    if scan < 0 or data.rfind(b"\xff\xd9", scan) < 0:
+        raise InvalidImage("the JPEG is truncated: it has no end marker")
+    if not _components(data) <= _scanned(data, scan):
+        raise InvalidImage("the JPEG is truncated: a colour component has no scan")
+    return data
+
+
+def _scan_start(data: bytes) -> int:
+    """Where the payload of the first scan header starts, or -1."""
+    return next((start for marker, start, _ in _segments(data) if marker == _SOS), -1)
+
+
+def scan_end(data: bytes) -> int:
+    """Where the coded data of the first scan ends: at a marker that is no restart."""
+    match = _SCAN_END.search(data, _scan_start(data))
+    return match.start() if match else len(data)
+
+
+def _components(data: bytes) -> set[int]:
+    start = next(start for marker, start, _ in _segments(data) if marker in _SOF)
+    return set(data[start + 6 : start + 6 + 3 * data[start + 5] : 3])
+
+
+def _scanned(data: bytes, scan: int) -> set[int]:
+    """Components that have a scan; nearly always the first scan has them all."""
+    seen: set[int] = set()
+    wanted = _components(data)
+    for match in islice(_SCAN.finditer(data, scan - 4), _MAX_SEGMENTS):
+        at = match.end() + 2
+        seen |= set(data[at + 1 : at + 1 + 2 * data[at] : 2])
+        if wanted <= seen:
+            break
+    return seen
