@@ -2,9 +2,9 @@
 
 MienError
 ├── ImageError            the bytes are no image that we can use
-│   ├── UnsupportedMedia  not an image format that this decoder has
+│   ├── UnsupportedMedia  a kind of content that is known, but not taken
 │   ├── TooLarge          more bytes or pixels than a limit allows
-│   └── InvalidImage      truncated, damaged or lying bytes
+│   └── InvalidImage      no image, or a truncated, damaged or lying one
 ├── InvalidOption         a request option that cannot be met
 ├── ModelError            a model folder that cannot be served
 │   ├── CardInvalid       the card is missing or does not hold together
@@ -30,7 +30,7 @@ class ImageError(MienError):
 
 
 class UnsupportedMedia(ImageError):
-    """Not an image format that this decoder has."""
+    """A content type, an image format or a variant of one that is known, but not taken."""
 
 
 class TooLarge(ImageError):
@@ -48,7 +48,7 @@ class TooLarge(ImageError):
 
 
 class InvalidImage(ImageError):
-    """Truncated, damaged or lying bytes."""
+    """No image, or a truncated, damaged or lying one."""
 
 
 class InvalidOption(MienError):

@@ -48,9 +48,9 @@ def inspect(data: bytes, limits: ImageLimits) -> Header:
     Allocates no pixel and wants no more of the file than its header.
 
     Raises:
-        UnsupportedMedia: not a format that we decode.
+        UnsupportedMedia: a format, or a variant of one, that we know but do not decode.
         TooLarge: more bytes or pixels, or a longer side, than `limits` allows.
-        InvalidImage: the header is cut off, contradicts itself or states no pixels.
+        InvalidImage: no image, or its header is cut off, contradicts itself or states no pixels.
     """
     _check("bytes", len(data), limits.max_bytes)
     header = formats.read_header(data)
@@ -80,9 +80,9 @@ def decode(data: bytes, limits: ImageLimits, *, min_side: int | None = None) -> 
         The image, with `pixels` uint8 (height * scale, width * scale, 3), rounded up.
 
     Raises:
-        UnsupportedMedia: not a format that we decode.
+        UnsupportedMedia: a format, or a variant of one, that we know but do not decode.
         TooLarge: more bytes or pixels, or a longer side, than `limits` allows.
-        InvalidImage: truncated, damaged, or of another size than its header says.
+        InvalidImage: no image, truncated, damaged, or of another size than its header says.
     """
     header = inspect(data, limits)
     body = formats.trim(data)

@@ -34,35 +34,46 @@ class Format(NamedTuple):
     trim: Callable[[bytes], bytes]
 
 
+# BMP: "BM" alone would take text; the length of the header behind it fits in a byte.
 FORMATS = (
     Format("jpeg", re.compile(rb"\xff\xd8\xff"), jpeg.read_header, jpeg.trim),
     Format("png", re.compile(rb"\x89PNG\r\n\x1a\n"), png.read_header, png.trim),
     Format("webp", re.compile(rb"RIFF....WEBP", re.DOTALL), webp.read_header, webp.trim),
     Format("gif", re.compile(rb"GIF8[79]a"), gif.read_header, gif.trim),
-    Format("bmp", re.compile(rb"BM"), bmp.read_header, bmp.trim),
+    Format("bmp", re.compile(rb"BM.{13}\0\0\0", re.DOTALL), bmp.read_header, bmp.trim),
     Format("tiff", re.compile(rb"II[*+]\0|MM\0[*+]"), tiff.read_header, tiff.trim),
     Format("avif", re.compile(rb"....ftyp.{0,60}?avi[fs]", re.DOTALL), avif.read_header, avif.trim),
 )
+
+UNSUPPORTED = {
+    "HEIF (HEIC)": re.compile(rb"....ftyp(?:he[iv][cmsx]|mif1|msf1)", re.DOTALL),
+    "JPEG XL": re.compile(rb"\xff\x0a|\0\0\0\x0cJXL \r\n\x87\n"),
+}
+"""What a client may well send as an image, and what no decoder here takes."""
 
 
 def sniff(data: bytes) -> Format:
     """The format that the first bytes name.
 
     Raises:
-        UnsupportedMedia: they name none of `FORMATS`.
+        UnsupportedMedia: they name one of `UNSUPPORTED`.
+        InvalidImage: they name no image format.
     """
     for form in FORMATS:
         if form.signature.match(data):
             return form
-    raise UnsupportedMedia("not a JPEG, PNG, WebP, BMP, TIFF, GIF or AVIF image")
+    for name, signature in UNSUPPORTED.items():
+        if signature.match(data):
+            raise UnsupportedMedia(f"this server decodes no {name}")
+    raise InvalidImage("not a JPEG, PNG, WebP, BMP, TIFF, GIF or AVIF image")
 
 
 def read_header(data: bytes) -> Header:
     """Read size, depth and orientation from the header alone.
 
     Raises:
-        UnsupportedMedia: not a format, or a variant of a format, that we decode.
-        InvalidImage: the header is cut off or contradicts itself.
+        UnsupportedMedia: a format, or a variant of one, that we know but do not decode.
+        InvalidImage: no image, or its header is cut off or contradicts itself.
     """
     return _guarded(sniff(data).read_header, data)
 
@@ -71,8 +82,8 @@ def trim(data: bytes) -> bytes:
     """The bytes that the decoder needs for the first picture, which is found complete.
 
     Raises:
-        UnsupportedMedia: not a format that we decode.
-        InvalidImage: the picture is truncated.
+        UnsupportedMedia: a format, or a variant of one, that we know but do not decode.
+        InvalidImage: no image, or a truncated one.
     """
     return _guarded(sniff(data).trim, data)
 

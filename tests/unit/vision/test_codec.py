@@ -362,15 +362,32 @@ def test_tiff_that_contradicts_itself(tags: dict[str, int]) -> None:
         b"hello, world",
         b"<svg xmlns='http://www.w3.org/2000/svg'/>",
         b"%PDF-1.7",
-        b"....ftypheic....mif1heic",
+        b"BMW is no picture, however long the sentence that begins with it is",
         b"\0\0\0\x0cjP  \r\n\x87\n",
         b"RIFF\x24\0\0\0WAVEfmt ",
-        b"II+\0\x08\0\0\0",
         b"P6 1 1 255 abc",
+        np.random.default_rng(7).bytes(1000),
     ],
 )
-def test_other_data_are_unsupported(data: bytes) -> None:
-    with pytest.raises(UnsupportedMedia):
+def test_other_data_are_no_image(data: bytes) -> None:
+    with pytest.raises(InvalidImage, match="not a JPEG"):
+        decode(data, LIMITS)
+
+
+@pytest.mark.usefixtures("no_decoder")
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC"),
+        (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic", "HEIC"),
+        (b"\0\0\0\x18ftyphevc\0\0\0\0msf1hevc", "HEIC"),
+        (b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL"),
+        (b"\xff\x0a\xfa\x7f", "JPEG XL"),
+        (b"II+\0\x08\0\0\0", "BigTIFF"),
+    ],
+)
+def test_known_formats_that_are_not_decoded_say_so(data: bytes, name: str) -> None:
+    with pytest.raises(UnsupportedMedia, match=name):
         decode(data, LIMITS)
 
 
