@@ -22,7 +22,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 
 from service.api.problems import BadRequest, ClientGone, RateLimited, Unauthorized
 from service.api.schemas import ImageJson
-from service.errors import InvalidOption, Overloaded, TooLarge, UnsupportedMedia
+from service.errors import DeadlineExceeded, InvalidOption, Overloaded, TooLarge, UnsupportedMedia
 from service.settings import Settings
 
 T = TypeVar("T")
@@ -111,6 +111,19 @@ def deadline(request: Request) -> float:
         raise InvalidOption("Request-Timeout-Ms must be a whole number of milliseconds over 0")
     seconds = longest if given is None else min(int(given) / 1000, longest)
     return asyncio.get_running_loop().time() + seconds
+
+
+async def in_time(work: Coroutine[Any, Any, T], until: float) -> T:
+    """Await the reading of a body, but not for ever: its request holds a place.
+
+    Raises:
+        DeadlineExceeded: it took until `until`, in `loop.time()`.
+    """
+    try:
+        async with asyncio.timeout_at(until):
+            return await work
+    except TimeoutError as error:
+        raise DeadlineExceeded("the body did not arrive in time") from error
 
 
 async def read_image(request: Request) -> bytes:

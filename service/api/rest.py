@@ -15,6 +15,7 @@ from service.api.deps import (
     IMAGE_TYPES,
     admit,
     deadline,
+    in_time,
     read_image,
     read_images,
     while_connected,
@@ -90,7 +91,7 @@ _WORK_ERRORS = _problem_responses(400, 401, 413, 415, 422, 429, 503, 504)
 async def analyze(request: Request, query: Annotated[AnalyzeQuery, Query()]) -> Response:
     """Find every face and say emotion, gender and age band of each; no face is an empty list."""
     until = deadline(request)
-    data = await read_image(request)
+    data = await in_time(read_image(request), until)
     out = await while_connected(request, _analyze(request, data, query, until))
     request.state.timings_ms = out.timings_ms.model_dump(exclude={"total"})
     return _respond(request, out)
@@ -107,7 +108,7 @@ async def analyze(request: Request, query: Annotated[AnalyzeQuery, Query()]) -> 
 async def analyze_batch(request: Request, query: Annotated[AnalyzeQuery, Query()]) -> Response:
     """One result or one error per image, in order; a bad image costs the others nothing."""
     until = deadline(request)
-    images = await read_images(request)
+    images = await in_time(read_images(request), until)
     results = await while_connected(request, _batch(request, images, query, until))
     return _respond(request, BatchOut(request_id=request.state.request_id, results=results))
 

@@ -266,6 +266,18 @@ async def test_deadline_exceeded_is_dropped_before_it_is_run(photo, held):
         assert held.runs == 1
 
 
+async def test_a_body_that_never_ends_gives_its_place_back(photo):
+    async def body():
+        yield photo[:100]
+        await asyncio.sleep(30)
+
+    async with served(max_requests=1) as client:
+        headers = {**JPEG, "request-timeout-ms": "50"}
+        response = await client.post("/v1/analyze", content=body(), headers=headers)
+        assert_problem(response, 504, "deadline_exceeded", "body")
+        assert (await post(client, photo)).status_code == 200
+
+
 async def test_a_client_that_has_gone_is_not_worked_for(photo, held):
     async with served(slots=1) as client:
         app = client._transport.app
