@@ -13,7 +13,7 @@ from service.card import InputSpec
 from service.core.ports import Detector
 from service.types import Box, Face, Image, Quality
 from service.vision.codec import ImageLimits, decode
-from service.vision.crops import crop_face, crop_whole, sharpness
+from service.vision.crops import SHARPNESS, crop_face, crop_whole, sharpness
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +86,12 @@ class Preparer:
         )
 
     def _sharpen(self, job: PrepareJob, image: Image, faces: Sequence[Face]) -> Image:
-        """Decode again, larger, when a face has fewer pixels than a model takes."""
-        if image.scale == 1.0 or not faces or not job.specs:
+        """Decode again, larger, when a face has fewer pixels than a model or its quality takes."""
+        if image.scale == 1.0 or not faces:
             return image
         smallest = min(face.box.side for face in faces)
-        wanted = max(spec.size / (smallest * spec.framing.scale) for spec in job.specs.values())
+        specs = [SHARPNESS, *job.specs.values()]
+        wanted = max(spec.size / (smallest * spec.framing.scale) for spec in specs)
         if image.scale >= min(wanted, 1.0):
             return image
         longer = max(image.width, image.height)
@@ -99,7 +100,7 @@ class Preparer:
     def _whole(self, job: PrepareJob) -> Prepared:
         """The whole image is one face crop: no detector runs, its box is the image."""
         started = perf_counter()
-        largest = max((spec.size for spec in job.specs.values()), default=1)
+        largest = max(spec.size for spec in [SHARPNESS, *job.specs.values()])
         image = decode(job.data, self._limits, min_side=2 * largest)
         decode_s = perf_counter() - started
         face = Face(Box(0.0, 0.0, float(image.width), float(image.height)), 1.0)

@@ -12,6 +12,8 @@ from service.card import Framing, InputSpec
 from service.types import Box, Pixels
 
 WHOLE = Framing(scale=1.0, shift_y=0.0)
+SHARPNESS = InputSpec(size=64, color="gray", framing=WHOLE)
+"""The crop that `sharpness` looks at."""
 
 
 def crop_face(
@@ -58,8 +60,8 @@ def sharpness(pixels: Pixels, box: Box) -> float:
     0.5 lies at a variance of 100, a customary limit between blurred and sharp (Pech-Pacheco et
     al. 2000 for the measure).
     """
-    spec = InputSpec(size=64, color="gray", framing=WHOLE)
-    variance = float(cv2.Laplacian(crop_face(pixels, box, spec)[..., 0], cv2.CV_32F).var())
+    crop = crop_face(pixels, box, SHARPNESS)[..., 0]
+    variance = float(cv2.Laplacian(crop, cv2.CV_32F).var())
     return variance / (variance + 100.0)
 
 
@@ -73,10 +75,9 @@ def _warp(
     rotation_deg: float = 0.0,
 ) -> NDArray[np.uint8]:
     size = spec.size
-    factor = max(width, height) / size
-    if factor > 2:
+    if max(width, height) / size > 2:
         # A warp samples four pixels per output pixel: shrink by area first, or it aliases.
-        pixels, left, top, width, height = _shrink(pixels, left, top, width, height, factor)
+        pixels, left, top, width, height = _shrink(pixels, left, top, width, height, size)
     matrix = np.array(
         [
             [width / size, 0.0, left + width / size / 2 - 0.5],
@@ -98,20 +99,21 @@ def _warp(
 def _turned(matrix: NDArray[np.float64], size: int, degrees: float) -> NDArray[np.float64]:
     middle = (size - 1) / 2
     turn = np.vstack([cv2.getRotationMatrix2D((middle, middle), degrees, 1.0), [0.0, 0.0, 1.0]])
-    return matrix @ turn
+    return np.asarray(matrix @ turn, np.float64)
 
 
 def _shrink(
-    pixels: Pixels, left: float, top: float, width: float, height: float, factor: float
+    pixels: Pixels, left: float, top: float, width: float, height: float, size: int
 ) -> tuple[Pixels, float, float, float, float]:
     image_height, image_width = pixels.shape[:2]
-    step = int(factor)
-    # Only the part that the crop can see, aligned to whole cells of the reduction.
-    x0 = min(max(int(np.floor(left)) - step, 0), image_width - 1)
-    y0 = min(max(int(np.floor(top)) - step, 0), image_height - 1)
-    x1 = max(min(int(np.ceil(left + width)) + step, image_width), x0 + 1)
-    y1 = max(min(int(np.ceil(top + height)) + step, image_height), y0 + 1)
-    target = (max((x1 - x0) // step, 1), max((y1 - y0) // step, 1))
+    # Each side by its own step: a whole image that is wide may have no rows to spare.
+    step_x, step_y = max(int(width / size), 1), max(int(height / size), 1)
+    # Only the part that the crop can see, and a cell of the reduction around it.
+    x0 = min(max(int(np.floor(left)) - step_x, 0), image_width - 1)
+    y0 = min(max(int(np.floor(top)) - step_y, 0), image_height - 1)
+    x1 = max(min(int(np.ceil(left + width)) + step_x, image_width), x0 + 1)
+    y1 = max(min(int(np.ceil(top + height)) + step_y, image_height), y0 + 1)
+    target = (max((x1 - x0) // step_x, 1), max((y1 - y0) // step_y, 1))
     part = np.asarray(
         cv2.resize(pixels[y0:y1, x0:x1], target, interpolation=cv2.INTER_AREA), np.uint8
     )

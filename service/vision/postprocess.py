@@ -21,10 +21,9 @@ def to_prediction(probabilities: NDArray[np.float32], spec: HeadSpec) -> Predict
         InferenceError: the graph gave numbers that are no distribution.
     """
     values = np.asarray(probabilities, np.float64)
-    total = float(values.sum())
-    if not np.isfinite(total) or values.min() < 0 or abs(total - 1) > 1e-3:
+    if not np.isfinite(values).all() or values.min() < 0 or abs(values.sum() - 1) > 1e-3:
         raise InferenceError("the model gave numbers that are not probabilities")
-    values = values / total
+    values = values / values.sum()
     top = int(values.argmax())
     return Prediction(
         label=spec.labels[top],
