@@ -1,0 +1,1 @@
+"""Datasets, networks and recipes; imports `service.vision`, so that both frame a face alike."""

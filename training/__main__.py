@@ -1,0 +1,126 @@
+"""`python -m training train RECIPE`, `publish RECIPE`, `evaluate NAME --data SET=PATH`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from training.datasets import Part, Samples
+    from training.recipe import Recipe
+    from training.train import Run
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+Fer2013 = Annotated[Path | None, typer.Option(help="fer2013.csv or its folder")]
+Faces = Annotated[Path | None, typer.Option(help="folder or zip")]
+Out = Annotated[Path, typer.Option(help="where run folders go")]
+Models = Annotated[Path, typer.Option(help="where model folders are")]
+Seed = Annotated[int | None, typer.Option(help="instead of the recipe's")]
+Epochs = Annotated[int | None, typer.Option(help="instead of the recipe's")]
+Threads = Annotated[int, typer.Option(help="of one operation")]
+Data = Annotated[list[str], typer.Option(help="SET=PATH, once for each set")]
+
+
+@app.callback()
+def main() -> None:
+    """Train models by recipe, publish them to `models/`, and measure them."""
+
+
+@app.command()
+def train(
+    recipe: str,
+    fer2013: Fer2013 = None,
+    utkface: Faces = None,
+    all_age_faces: Faces = None,
+    out: Out = Path("runs"),
+    seed: Seed = None,
+    epochs: Epochs = None,
+    threads: Threads = 1,
+) -> None:
+    """Train a recipe, or take its run up again after its last finished epoch."""
+    paths = {"fer2013": fer2013, "utkface": utkface, "all_age_faces": all_age_faces}
+    _open_run(recipe, paths, out, seed, epochs, threads).train()
+
+
+@app.command()
+def publish(
+    recipe: str,
+    fer2013: Fer2013 = None,
+    utkface: Faces = None,
+    all_age_faces: Faces = None,
+    out: Out = Path("runs"),
+    models: Models = Path("models"),
+    seed: Seed = None,
+    threads: Threads = 1,
+) -> None:
+    """Calibrate a run's weights as they are at its last checkpoint, and write `model.keras`."""
+    paths = {"fer2013": fer2013, "utkface": utkface, "all_age_faces": all_age_faces}
+    run = _open_run(recipe, paths, out, seed, None, threads)
+    from training.publish import publish as write
+
+    if not run.epochs:
+        raise typer.BadParameter(f"{out / recipe} holds no checkpoint: train it first")
+    typer.echo(f"{write(run, models)}: the weights after epoch {len(run.epochs)}")
+
+
+@app.command()
+def evaluate(name: str, data: Data, models: Models = Path("models")) -> None:
+    """Measure `models/NAME/model.onnx` on validation parts; writes evaluation.json and .md."""
+    from training.evaluate import evaluate as measure
+    from training.evaluate import summary
+    from training.publish import CALIBRATION_FILE
+    from training.recipe import load_recipe
+
+    folder = models / name
+    heads = json.loads((folder / CALIBRATION_FILE).read_text())["heads"]
+    thresholds = {head: values["uncertain_below"] for head, values in heads.items()}
+    validation = {key: parts["validation"] for key, parts in _load(data).items()}
+    record = measure(folder, load_recipe(name), validation, thresholds)
+    typer.echo("\n".join(summary(record)))
+
+
+def _load(data: list[str]) -> dict[str, dict[Part, Samples]]:
+    from training.datasets import load_parts
+
+    pairs = [item.partition("=") for item in data]
+    return {name: load_parts(name, Path(path)) for name, _, path in pairs}
+
+
+def _open_run(
+    recipe: str,
+    paths: dict[str, Path | None],
+    out: Path,
+    seed: int | None,
+    epochs: int | None,
+    threads: int,
+) -> Run:
+    # TensorFlow is imported only where it is needed, and after its threads are set.
+    from training.accelerate import set_threads
+
+    set_threads(threads)
+    from training.datasets import load_parts
+    from training.recipe import load_recipe
+    from training.train import Run
+
+    plan = load_recipe(recipe)
+    plan = plan if epochs is None else _lasting(plan, epochs)
+    datasets = {}
+    for name in plan.training.per_batch:
+        path = paths[name]
+        if path is None:
+            raise typer.BadParameter(f"{recipe} learns from --{name.replace('_', '-')}")
+        datasets[name] = load_parts(name, path)
+    return Run(plan, datasets, out / plan.name, seed)
+
+
+def _lasting(recipe: Recipe, epochs: int) -> Recipe:
+    training = recipe.training.model_copy(update={"epochs": epochs})
+    return recipe.model_copy(update={"training": training})
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,54 @@
+"""Seeded splits by group: a group's part follows from a hash of its number and the seed alone."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Part = Literal["train", "tune", "validation"]
+"""`tune` chooses checkpoints, temperature and thresholds; `validation` is only measured."""
+
+SPLIT_SEED = 20
+SHARES: Mapping[Part, float] = {"tune": 0.05, "validation": 0.10}
+
+
+def split(
+    name: str,
+    groups: NDArray[np.int64],
+    shares: Mapping[Part, float] = SHARES,
+    seed: int = SPLIT_SEED,
+) -> dict[Part, NDArray[np.int64]]:
+    """Row numbers of each part; what the shares leave is `train`.
+
+    Args:
+        name: of the dataset, so that two sets are split independently.
+        groups: int (N,); a group is never divided.
+        shares: part -> share of the groups.
+        seed: another seed is another split.
+    """
+    unique, inverse = np.unique(groups, return_inverse=True)
+    places = np.array([_place(f"{seed}:{name}:{group}") for group in unique])[inverse]
+    rows: dict[Part, NDArray[np.int64]] = {}
+    low = 0.0
+    for part, share in shares.items():
+        rows[part] = np.flatnonzero((places >= low) & (places < low + share))
+        low += share
+    rows["train"] = np.flatnonzero(places >= low)
+    return rows
+
+
+def fingerprint(images: Sequence[NDArray[np.uint8]]) -> dict[str, int | str]:
+    """Size and sha256 of the pixels of a part, to be recorded beside a run."""
+    digest = hashlib.sha256()
+    for image in images:
+        digest.update(image.tobytes())
+    return {"samples": len(images), "sha256": digest.hexdigest()}
+
+
+def _place(key: str) -> float:
+    # 0 <= place < 1
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") / 2**64

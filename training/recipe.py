@@ -1,0 +1,83 @@
+"""A recipe: everything that decides a model, in one TOML file, the card's hand-written part too."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from service.card import Dataset, InputSpec
+from service.types import Head
+
+FOLDER = Path(__file__).parent / "recipes"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Augment(_Part):
+    """How far a training crop may stray from its framing, and its light from the photo's."""
+
+    scale: float = Field(default=0.12, ge=0, lt=1)
+    """Largest relative change of the crop's side."""
+    shift: float = Field(default=0.08, ge=0)
+    """Largest shift along each axis, over the side of the crop."""
+    rotation_deg: float = Field(default=12.0, ge=0)
+    contrast: float = Field(default=0.25, ge=0, lt=1)
+    brightness: float = Field(default=30.0, ge=0)
+    """Largest shift of all pixels, of 255."""
+    erase: float = Field(default=0.2, ge=0, le=1)
+    """Share of crops that lose a patch."""
+    blur: float = Field(default=0.15, ge=0, le=1)
+    """Share of crops that are reduced and enlarged again, as small faces are."""
+
+
+class Training(_Part):
+    """Schedule: warm-up, hold, then a cosine fall to zero over the last part of the epochs."""
+
+    epochs: int = Field(gt=0)
+    per_batch: dict[str, int] = Field(min_length=1)
+    """Dataset -> images of it in each batch; an epoch is one pass over the first one."""
+    learning_rate: float = Field(default=1e-3, gt=0)
+    warmup_epochs: float = Field(default=1.0, ge=0)
+    fall_share: float = Field(default=0.5, gt=0, le=1)
+    weight_decay: float = Field(default=0.0, ge=0)
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    average: float = Field(default=0.998, ge=0, lt=1)
+    """Momentum per step of the averaged weights, the ones that are kept."""
+    precision: Literal["float32", "mixed_bfloat16"] = "mixed_bfloat16"
+    seed: int = 0
+    augment: Augment = Augment()
+
+
+class Recipe(_Part):
+    """One model: its network, data, schedule, and what its card says."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+    version: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$")]
+    summary: str
+    source: str
+    licence: str
+    limits: tuple[str, ...]
+    data: tuple[Dataset, ...]
+    input: InputSpec
+    labels: dict[Head, tuple[str, ...]]
+    network: Literal["mini_xception", "guided_fusion"]
+    network_options: dict[str, Any] = {}
+    training: Training
+
+
+def load_recipe(name: str | Path) -> Recipe:
+    """Read `recipes/<name>.toml`, or any TOML file by its path.
+
+    Raises:
+        FileNotFoundError: no such recipe.
+        pydantic.ValidationError: a field is missing, unknown or out of its range.
+    """
+    path = Path(name)
+    if path.suffix != ".toml":
+        path = FOLDER / f"{name}.toml"
+    return Recipe.model_validate(tomllib.loads(path.read_text()))

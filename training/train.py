@@ -1,0 +1,190 @@
+"""One run: network, batches, a checkpoint after every epoch, and a history as JSON and plot."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+
+from training import calibrate, networks
+from training.accelerate import use_fused_batch_norm
+from training.batches import Batches, steps_per_epoch, whole_crops
+from training.datasets import Part, Samples
+from training.datasets.splits import fingerprint
+from training.loss import MaskedCrossentropy
+from training.plot import plot_history
+from training.recipe import Recipe
+from training.schedule import Schedule, WeightAverage
+
+CHECKPOINT = "checkpoint.npz"
+HISTORY = "history.json"
+_console = Console(highlight=False)
+
+
+class Run:
+    """A training run in a folder; the same call again takes it up where its checkpoint lies.
+
+    Args:
+        recipe: the model's recipe.
+        datasets: name -> parts of every dataset that the recipe names.
+        folder: where checkpoint, history and plot go.
+        seed: overrides the recipe's.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        datasets: Mapping[str, Mapping[Part, Samples]],
+        folder: Path,
+        seed: int | None = None,
+    ) -> None:
+        self.recipe, self.folder = recipe, folder
+        self.seed = recipe.training.seed if seed is None else seed
+        self._train = {name: parts["train"] for name, parts in datasets.items()}
+        self.tune = {name: parts["tune"] for name, parts in datasets.items()}
+        self.splits = {
+            name: {part: fingerprint(samples.images) for part, samples in parts.items()}
+            for name, parts in datasets.items()
+        }
+        folder.mkdir(parents=True, exist_ok=True)
+        self.model = _compiled(recipe, self.seed)
+        self.average = WeightAverage(recipe.training.average)
+        self.epochs: list[dict[str, Any]] = []
+        self._resume()
+
+    def train(self) -> Any:
+        """Train what is left of the epochs; a float32 Keras model of the averaged logits."""
+        for epoch in range(len(self.epochs), self.recipe.training.epochs):
+            self.epochs.append(self._epoch(epoch))
+            self._save()
+            _console.print(_line(self.epochs[-1], self.recipe.training.epochs))
+        return self.averaged()
+
+    def averaged(self) -> Any:
+        """The averaged weights in a float32 network."""
+        model = _plain(self.recipe)
+        model.set_weights(self.average.weights or self.model.get_weights())
+        return model
+
+    def _epoch(self, epoch: int) -> dict[str, Any]:
+        steps = steps_per_epoch(self.recipe, self._train)
+        batches = Batches(self.recipe, self._train, epoch, self.seed)
+        schedule = Schedule(epoch * steps, steps, self.recipe.training)
+        started = time.perf_counter()
+        history = self.model.fit(
+            batches, shuffle=False, verbose=0, callbacks=[schedule, self.average]
+        )
+        seconds = time.perf_counter() - started
+        images = steps * sum(self.recipe.training.per_batch.values())
+        return {
+            "epoch": epoch + 1,
+            "loss": history.history["loss"][0],
+            "learning_rate": float(self.model.optimizer.learning_rate),
+            "seconds": round(seconds, 1),
+            "images_per_s": round(images / seconds),
+            "tune": self._measure(),
+        }
+
+    def _measure(self) -> dict[str, Any]:
+        # With the averaged weights, on the part that training does not see.
+        held = self.model.get_weights()
+        self.model.set_weights(self.average.weights)
+        result: dict[str, Any] = {}
+        for name, samples in self.tune.items():
+            logits = predict(self.model, whole_crops(samples, self.recipe.input))
+            for head, labels in samples.labels.items():
+                if head in logits and len(labels):
+                    result[f"{name}/{head}"] = {
+                        "accuracy": float(np.mean(logits[head].argmax(axis=1) == labels)),
+                        "nll": calibrate.nll(logits[head], labels, 1.0),
+                    }
+        self.model.set_weights(held)
+        return result
+
+    def _save(self) -> None:
+        arrays: dict[str, Any] = {
+            f"state{i}": np.asarray(v) for i, v in enumerate(_state(self.model))
+        }
+        arrays |= {f"average{i}": v for i, v in enumerate(self.average.weights or ())}
+        arrays["updates"] = np.asarray(self.average.updates)
+        arrays["history"] = np.asarray(json.dumps(self.epochs))
+        temporary = self.folder / "checkpoint.tmp.npz"
+        np.savez(temporary, **arrays)
+        os.replace(temporary, self.folder / CHECKPOINT)
+        history = {
+            "recipe": self.recipe.name,
+            "seed": self.seed,
+            "splits": self.splits,
+            "epochs": self.epochs,
+        }
+        (self.folder / HISTORY).write_text(json.dumps(history, indent=1) + "\n")
+        plot_history(self.epochs, self.folder / "history.png", self.recipe.name)
+
+    def _resume(self) -> None:
+        path = self.folder / CHECKPOINT
+        if not path.exists():
+            return
+        with np.load(path) as saved:
+            for index, variable in enumerate(_state(self.model)):
+                variable.assign(saved[f"state{index}"])
+            count = len(self.model.get_weights())
+            self.average.weights = [saved[f"average{index}"] for index in range(count)]
+            self.average.updates = int(saved["updates"])
+            self.epochs = json.loads(str(saved["history"]))
+        _console.print(f"resuming {self.recipe.name} after epoch {len(self.epochs)}")
+
+
+def predict(model: Any, crops: NDArray[np.uint8], batch: int = 256) -> dict[str, Any]:
+    """Outputs of a Keras model by head, float32 (N, K)."""
+    parts = [
+        model.predict_on_batch(crops[start : start + batch])
+        for start in range(0, len(crops), batch)
+    ]
+    return {head: np.concatenate([np.asarray(part[head]) for part in parts]) for head in parts[0]}
+
+
+def _compiled(recipe: Recipe, seed: int) -> Any:
+    use_fused_batch_norm()
+    keras.utils.set_random_seed(seed)
+    keras.config.set_dtype_policy(recipe.training.precision)
+    try:
+        model = networks.build(recipe)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    optimizer = keras.optimizers.AdamW(weight_decay=recipe.training.weight_decay)
+    optimizer.exclude_from_weight_decay(var_names=["bias", "beta", "gamma"])
+    optimizer.build(model.trainable_variables)
+    model.compile(optimizer, loss={head: MaskedCrossentropy() for head in recipe.labels})
+    return model
+
+
+def _plain(recipe: Recipe) -> Any:
+    keras.config.set_dtype_policy("float32")
+    return networks.build(recipe)
+
+
+def _state(model: Any) -> list[Any]:
+    # Weights, the state of dropout's random generators, and the optimizer's moments.
+    seeds = [
+        layer.seed_generator.state for layer in model.layers if hasattr(layer, "seed_generator")
+    ]
+    return [*model.weights, *seeds, *model.optimizer.variables]
+
+
+def _line(epoch: Mapping[str, Any], epochs: int) -> str:
+    tune = "  ".join(
+        f"{name} {values['accuracy']:.4f} ({values['nll']:.3f})"
+        for name, values in epoch["tune"].items()
+    )
+    return (
+        f"{epoch['epoch']:3d}/{epochs}  loss {epoch['loss']:.4f}  rate {epoch['learning_rate']:.2e}"
+        f"  {epoch['seconds']:.0f} s  {epoch['images_per_s']} images/s  {tune}"
+    )
