@@ -366,10 +366,10 @@ def _graph(
         nodes.append(node("MatMul", ["features", f"{head}_w"], [f"{head}_logits"]))
         logits = f"{head}_logits"
         if head == broken_head:
-            # A row that is beyond the last, which only shows when the node is executed.
+            # A shape that does not fit, which only shows when the node is executed.
             nodes.append(node("Shape", [logits], [f"{head}_rows"], start=0, end=1))
             nodes.append(node("Add", [f"{head}_rows", "beyond"], [f"{head}_far"]))
-            nodes.append(node("Gather", [logits, f"{head}_far"], [f"{head}_gone"], axis=0))
+            nodes.append(node("Reshape", [logits, f"{head}_far"], [f"{head}_gone"]))
             nodes.append(node("Add", [logits, f"{head}_gone"], [f"{head}_sum"]))
             logits = f"{head}_sum"
         nodes.append(node("Softmax", [logits], [head], axis=-1))
