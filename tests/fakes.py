@@ -229,6 +229,13 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
+async def until(condition: Callable[[], Any]) -> None:
+    """Let the loop turn until a worker thread has brought `condition` about."""
+    async with asyncio.timeout(_PATIENCE_S):
+        while not condition():  # noqa: ASYNC110 - nothing signals it, and it is near
+            await asyncio.sleep(0)
+
+
 # Images ------------------------------------------------------------------------------------------
 
 

@@ -680,6 +680,7 @@ class World:
         self.deadlines: list[float | None] = []
         self.taken: set[int] = set()
         self.complaints: Complaints = []
+        self.faults: list[str] = []
         loop.set_exception_handler(lambda _, context: self.complaints.append(context))
         self.batcher: Batcher[Any, Any] = Batcher(
             self,
@@ -704,12 +705,17 @@ class World:
         return [("output of", number) for number, _ in items]
 
     def run_begins(self, call: PooledCall) -> None:
-        assert 1 <= len(call.items) <= MAX_BATCH
-        assert len(self.pool.calls) < self.slots
+        # An exception here would pass for a failed run: it is kept for `check`.
+        self.expect(1 <= len(call.items) <= MAX_BATCH, f"a run of {len(call.items)}")
+        self.expect(len(self.pool.calls) < self.slots, "more runs than slots")
         for number, _ in call.items:
-            assert not self.futures[number].done(), "what nobody waits for is run"
-            assert not self.expired(number), "what is late is run"
+            self.expect(not self.futures[number].done(), "what nobody waits for is run")
+            self.expect(not self.expired(number), "what is late is run")
             self.taken.add(number)
+
+    def expect(self, holds: bool, fault: str) -> None:
+        if not holds:
+            self.faults.append(fault)
 
     def expired(self, number: int) -> bool:
         deadline = self.deadlines[number]
@@ -771,6 +777,7 @@ class World:
                 assert self.expired(number)
             else:
                 assert isinstance(error, InferenceError | ServiceClosed)
+        assert self.faults == []
         assert self.complaints == []
         assert self.batcher.failure is None
         assert len(self.batcher._queue) == 0
