@@ -796,7 +796,8 @@ async def play(ops: list[tuple[Any, ...]], slots: int, drains: bool) -> None:
         await settle()
     if not drains:
         world.loop.now += 1
-    await closing
+    await settle()
+    assert closing.done(), "close hangs"
     if drains:
         assert not any(
             isinstance(future.exception(), ServiceClosed)
