@@ -1,0 +1,1 @@
+"""From `model.keras` to a served `model.onnx` with its card."""

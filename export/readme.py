@@ -1,0 +1,97 @@
+"""The model card for people, written from the same facts as `card.json`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from service.card import ModelCard
+from training.evaluate import EVALUATION_FILE, summary
+
+README_FILE = "README.md"
+_FLAGS = {"fer2013": "PATH/fer2013.csv", "utkface": "PATH/utkface", "all_age_faces": "PATH/aaf"}
+
+
+def write_readme(card: ModelCard, folder: Path) -> None:
+    """Write `folder/README.md`: what the model is, its data, figures and limits."""
+    sections = [_what(card), _input(card), _data(card), _figures(card, folder), _limits(card)]
+    (folder / README_FILE).write_text("\n".join("\n".join(section) for section in sections) + "\n")
+
+
+def _what(card: ModelCard) -> list[str]:
+    return [
+        f"# {card.id}",
+        "",
+        "Written by `python -m export verify`; do not edit.",
+        "",
+        f"{card.summary}.",
+        "",
+        f"- Source: {card.source}",
+        f"- Parameters: {card.parameters:,}",
+        f"- Licence: {card.licence}",
+        f"- `model.onnx` sha256: `{card.sha256}`",
+        f"- Largest difference to `model.keras`: {card.parity.max_abs_error:.1e} "
+        f"over {card.parity.samples} crops",
+        "",
+    ]
+
+
+def _input(card: ModelCard) -> list[str]:
+    spec, shape = card.input, f"(N, {card.input.size}, {card.input.size}, {card.input.channels})"
+    lines = [
+        "## Input and output",
+        "",
+        f"`{spec.name}`: uint8 {shape}, {spec.color}. The crop is a square of {spec.framing.scale} "
+        "times the side of the tight face box, its centre "
+        f"{spec.framing.shift_y} sides below the centre of the box. Whole face photos framed as in "
+        "the training sets work too.",
+        "",
+        "| output | labels | temperature | uncertain below |",
+        "|---|---|---|---|",
+    ]
+    for head, out in card.heads.items():
+        labels = ", ".join(out.labels)
+        lines.append(f"| {head} | {labels} | {out.temperature} | {out.uncertain_below} |")
+    return [*lines, ""]
+
+
+def _data(card: ModelCard) -> list[str]:
+    lines = ["## Data", "", "| set | terms | used for |", "|---|---|---|"]
+    lines += [f"| {d.name} | {d.terms} | {d.used_for} |" for d in card.data]
+    return [
+        *lines,
+        "",
+        "FER2013: a seeded twentieth of the Training rows (the tune part) chooses temperature and "
+        "thresholds, the rest is learnt; PublicTest is only measured. UTKFace and All-Age-Faces: "
+        "85 % training, 5 % tune, 10 % validation by a hash of the photo group (near copies and "
+        "equal date stamps are one group). `calibration.json` holds the hash of every part.",
+        "",
+    ]
+
+
+def _figures(card: ModelCard, folder: Path) -> list[str]:
+    path = folder / EVALUATION_FILE
+    if not path.exists():
+        return []
+    record = json.loads(path.read_text())
+    sets = dict.fromkeys(result["data"] for result in record["results"])
+    flags = " ".join(f"--data {name}={_FLAGS.get(name, 'PATH')}" for name in sets)
+    return [
+        "## Figures",
+        "",
+        "Of the committed `model.onnx`, on whole dataset images (All-Age-Faces: cropped by the "
+        "framing above). Classes and confusion: `evaluation.md`. Repeat with",
+        "",
+        f"    python -m training evaluate {card.name} {flags}",
+        "",
+        *summary(record),
+        "",
+    ]
+
+
+def _limits(card: ModelCard) -> list[str]:
+    return [
+        "## Limits, and what it must not be used for",
+        "",
+        *[f"- {text}" for text in card.limits],
+    ]

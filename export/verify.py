@@ -1,0 +1,141 @@
+"""ONNX against Keras; then the card is written, and the model's README."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from export.convert import load_keras
+from service.card import CARD_FILE, MODEL_FILE, HeadSpec, Metric, ModelCard, Parity
+from training.batches import whole_crops
+from training.datasets import Samples
+from training.evaluate import EVALUATION_FILE, open_session, run
+from training.publish import CALIBRATION_FILE, KERAS_FILE
+from training.recipe import Recipe
+from training.train import predict
+
+BATCHES = (1, 2, 32)
+MAX_ERROR = 1e-4
+
+
+class ParityError(Exception):
+    """The ONNX file does not compute what the Keras model computes."""
+
+
+class StaleEvaluation(Exception):
+    """The figures beside the model were measured on another file."""
+
+
+def verify(recipe: Recipe, folder: Path, validation: Mapping[str, Samples]) -> ModelCard:
+    """Compare the two files, on evaluation data too where it is given, and write the card.
+
+    Args:
+        recipe: the model's recipe.
+        folder: `models/<name>`.
+        validation: dataset -> samples; may be empty.
+
+    Raises:
+        ParityError: outputs differ by more than 1e-4, or a task's accuracy differs.
+        StaleEvaluation: evaluation.json belongs to another file.
+    """
+    keras_model = load_keras(folder / KERAS_FILE)
+    session = open_session(folder / MODEL_FILE)
+    crops = [_noise(recipe, count) for count in BATCHES]
+    worst = max(_difference(keras_model, session, part) for part in crops)
+    samples = sum(BATCHES)
+    for name, part in validation.items():
+        images = whole_crops(part, recipe.input)
+        worst = max(worst, _compare(keras_model, session, images, part, name))
+        samples += len(images)
+    if worst > MAX_ERROR:
+        raise ParityError(f"{recipe.name}: outputs differ by {worst:.2e}, allowed {MAX_ERROR:.0e}")
+    card = _card(
+        recipe, folder, keras_model.count_params(), Parity(max_abs_error=worst, samples=samples)
+    )
+    (folder / CARD_FILE).write_text(card.model_dump_json(indent=2) + "\n")
+    return card
+
+
+def _noise(recipe: Recipe, count: int) -> NDArray[np.uint8]:
+    spec = recipe.input
+    shape = (count, spec.size, spec.size, spec.channels)
+    return np.random.default_rng(count).integers(0, 256, shape, np.uint8)
+
+
+def _difference(keras_model: Any, session: Any, crops: NDArray[np.uint8]) -> float:
+    expected, actual = predict(keras_model, crops), run(session, crops)
+    return max(float(np.abs(expected[head] - actual[head]).max()) for head in actual)
+
+
+def _compare(
+    keras_model: Any, session: Any, crops: NDArray[np.uint8], samples: Samples, name: str
+) -> float:
+    expected, actual = predict(keras_model, crops), run(session, crops)
+    for head, labels in samples.labels.items():
+        if head not in actual:
+            continue
+        ours, theirs = (
+            float(np.mean(outputs[head].argmax(axis=1) == labels)) for outputs in (actual, expected)
+        )
+        if ours != theirs:
+            raise ParityError(
+                f"{head} on {name}: ONNX is right in {ours:.4%}, Keras in {theirs:.4%}"
+            )
+    return max(float(np.abs(expected[head] - actual[head]).max()) for head in actual)
+
+
+def _card(recipe: Recipe, folder: Path, parameters: int, parity: Parity) -> ModelCard:
+    digest = hashlib.sha256((folder / MODEL_FILE).read_bytes()).hexdigest()
+    calibration = json.loads((folder / CALIBRATION_FILE).read_text())["heads"]
+    return ModelCard(
+        name=recipe.name,
+        version=recipe.version,
+        summary=recipe.summary,
+        source=recipe.source,
+        parameters=parameters,
+        input=recipe.input,
+        heads={
+            head: HeadSpec(
+                labels=labels,
+                temperature=calibration[head]["temperature"],
+                uncertain_below=calibration[head]["uncertain_below"],
+            )
+            for head, labels in recipe.labels.items()
+        },
+        sha256=digest,
+        licence=recipe.licence,
+        data=recipe.data,
+        metrics=_metrics(folder, digest),
+        parity=parity,
+        limits=recipe.limits,
+    )
+
+
+def _metrics(folder: Path, digest: str) -> tuple[Metric, ...]:
+    path = folder / EVALUATION_FILE
+    if not path.exists():
+        return ()
+    record = json.loads(path.read_text())
+    if record["sha256"] != digest:
+        raise StaleEvaluation(
+            f"{path} was measured on another model.onnx; run `python -m training evaluate "
+            f"{record['model']} --data ...` first"
+        )
+    return tuple(
+        Metric(
+            head=result["head"],
+            name=name,
+            value=result[name],
+            data=result["data"],
+            split=result["split"],
+            samples=result["samples"],
+        )
+        for result in record["results"]
+        for name in ("accuracy", "macro_f1", "ece")
+    )
