@@ -111,7 +111,7 @@ def _class_row(name: str, figures: Mapping[str, Any]) -> str:
 def summary(record: Mapping[str, Any]) -> list[str]:
     """Markdown lines of one table, one row for each head and set."""
     rows = [
-        "| head | data, split | images | accuracy | macro F1 | ECE | uncertain | of the rest right |",
+        "| head | data, split | images | accuracy | macro F1 | ECE | uncertain | right else |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for r in record["results"]:

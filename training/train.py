@@ -168,7 +168,12 @@ def _compiled(recipe: Recipe, seed: int) -> Any:
 
 def _plain(recipe: Recipe) -> Any:
     keras.config.set_dtype_policy("float32")
-    return networks.build(recipe)
+    model = networks.build(recipe)
+    for layer in model.layers:
+        # What only training needs would have to be importable wherever the file is opened.
+        if hasattr(layer, "kernel_regularizer"):
+            layer.kernel_regularizer = None
+    return model
 
 
 def _state(model: Any) -> list[Any]:
