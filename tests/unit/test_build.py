@@ -1,0 +1,152 @@
+"""The wiring: settings in, an analyzer out that serves what they say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import pytest
+from prometheus_client import CollectorRegistry
+
+from service import build
+from service.build import default_options, image_limits, open_analyzer
+from service.core.metrics import Metrics
+from service.core.pipeline import Analyzer, Options
+from service.errors import HashMismatch, ModelError, NotReady
+from service.settings import Settings
+from service.types import HEADS
+from tests.fakes import FakeDetector, encode, make_model_folder, noise
+
+ALL: tuple[Any, ...] = HEADS
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    parent = tmp_path_factory.mktemp("models")
+    make_model_folder(parent, "alpha")
+    make_model_folder(parent, "bravo", heads=ALL, seed=1)
+    return parent
+
+
+def opened(folder: Path, metrics: Metrics | None = None, **options: Any) -> Analyzer:
+    settings = Settings(models_dir=folder, **{"provider": "cpu"} | options)
+    return open_analyzer(settings, metrics or Metrics(CollectorRegistry()))
+
+
+async def test_the_real_parts_work_together(folder: Path) -> None:
+    analyzer = opened(folder, slots=2, default_models=("bravo",))
+    assert analyzer.unready == "warming up"
+    await analyzer.start()
+    try:
+        assert analyzer.unready is None
+        photo = encode(noise(64, 64))
+        result = await analyzer.analyze(photo, Options(detect=False))
+        assert set(result.models.values()) == {"bravo@1.0.0"}
+        assert set(result.faces[0].predictions) == set(HEADS)
+        named = await analyzer.analyze(photo, Options(detect=False, models=("alpha",)))
+        assert named.models["emotion"] == "alpha@1.0.0"
+        flat = await analyzer.analyze(encode(noise(64, 64) // 255), Options())
+        assert flat.faces == ()
+        assert flat.models["detector"].startswith("haar")
+    finally:
+        await analyzer.close(drain_s=1)
+
+
+def test_what_is_served_is_shown(folder: Path) -> None:
+    metrics = Metrics(CollectorRegistry())
+    analyzer = opened(folder, metrics)
+    for name, model in analyzer.models.items():
+        labels = {
+            "name": name,
+            "version": "1.0.0",
+            "sha256": model.card.sha256,
+            "provider": model.provider,
+        }
+        assert metrics.registry.get_sample_value("mien_model_info", labels) == 1
+    assert list(analyzer.models) == ["alpha", "bravo"]
+
+
+def test_only_the_named_models_are_served(folder: Path) -> None:
+    assert list(opened(folder, models=("bravo",)).models) == ["bravo"]
+    with pytest.raises(ModelError, match="no model 'charlie'"):
+        opened(folder, models=("charlie",))
+
+
+def test_defaults_that_are_not_there_matter_only_when_asked_for(folder: Path) -> None:
+    heads = opened(folder).default_heads
+    assert {head: card.name for head, card in heads.items()} == {
+        "emotion": "alpha",
+        "gender": "bravo",
+        "age": "bravo",
+    }
+    with pytest.raises(ModelError, match="default model 'charlie' is not served"):
+        opened(folder, default_models=("bravo", "charlie"))
+    with pytest.raises(ModelError, match="default model 'alpha' is not served"):
+        opened(folder, models=("bravo",), default_models=("alpha",))
+
+
+def test_a_damaged_model_stops_the_start(tmp_path: Path) -> None:
+    (make_model_folder(tmp_path) / "model.onnx").write_bytes(b"other")
+    with pytest.raises(HashMismatch):
+        opened(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "options", [{"provider": "cuda"}, {"require_provider": "cuda"}, {"provider": "auto"}]
+)
+async def test_a_provider_that_is_asked_for_and_missing_is_not_ready(
+    folder: Path, options: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CPUExecutionProvider"])
+    analyzer = opened(folder, **options)
+    await analyzer.start()
+    try:
+        if options == {"provider": "auto"}:
+            assert analyzer.unready is None
+            return
+        reason = "model alpha runs on cpu, cuda was asked for"
+        assert str(analyzer.unready).startswith(reason)
+        with pytest.raises(NotReady, match=reason):
+            await analyzer.analyze(encode(noise(64, 64)), Options())
+    finally:
+        await analyzer.close(drain_s=0)
+
+
+@pytest.mark.parametrize(("slots", "expected"), [(0, 5), (3, 3)])
+def test_slots_are_one_a_core_unless_said(
+    folder: Path, slots: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build, "available_cores", lambda: 5)
+    analyzer = opened(folder, slots=slots)
+    assert [batcher._slots for batcher in analyzer._batchers()] == [expected] * 3
+    assert cv2.getNumThreads() == 1
+
+
+def test_limits_reach_the_batchers(folder: Path) -> None:
+    analyzer = opened(folder, max_batch_size=7, max_pending_images=21, max_pending_faces=111)
+    prepare, *models = analyzer._batchers()
+    assert (prepare._max_batch_size, prepare._max_pending) == (1, 21)
+    assert [(model._max_batch_size, model._max_pending) for model in models] == [(7, 111)] * 2
+
+
+def test_settings_become_options_and_limits() -> None:
+    settings = Settings(max_faces=3, min_face_px=44, detection_threshold=0.5, max_bytes=1)
+    settings = settings.model_copy(update={"max_pixels": 2, "max_side": 3})
+    assert default_options(settings) == Options(
+        max_faces=3, min_face_px=44, detection_threshold=0.5
+    )
+    limits = image_limits(settings)
+    assert (limits.max_bytes, limits.max_pixels, limits.max_side) == (1, 2, 3)
+
+
+def test_yunet_is_opened_by_its_path(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    def open_yunet(path: Path, **options: Any) -> FakeDetector:
+        asked.append((path, options["max_side"], options["options"].max_batch_size))
+        return FakeDetector()
+
+    monkeypatch.setattr(build, "YunetDetector", open_yunet)
+    opened(folder, detector="yunet", yunet_path=Path("y.onnx"), detector_max_side=320)
+    assert asked == [(Path("y.onnx"), 320, 1)]
