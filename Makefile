@@ -4,10 +4,12 @@ PYTHON ?= python3
 PHOTO ?= tests/media/astronaut.jpg
 USERS ?= 8
 SECONDS ?= 30
-# The official files, wherever they are; by default those beside the checkout.
-FER2013 ?= runs/data/fer2013.csv
-UTKFACE ?= ../shared/data/utkface.zip
+# Where the data sets are, as their official files.
+DATA ?= ../shared/data
 
+FER2013 := $(firstword $(wildcard $(DATA)/fer2013.csv) runs/data/fer2013.csv)
+UTKFACE := $(DATA)/utkface.zip
+ALL_AGE_FACES := $(DATA)/all_age_faces.zip
 RECIPES := $(notdir $(basename $(wildcard training/recipes/*.toml)))
 VENV := .venv
 BIN := $(VENV)/bin
@@ -39,17 +41,20 @@ check: $(VENV)/.dev ## Format, lint, types and layers
 	$(BIN)/lint-imports
 
 .PHONY: train
-train: $(VENV)/.dev $(FER2013) ## Train every recipe on FER2013 and UTKFACE; goes on where it stopped
-	for recipe in $(RECIPES); do \
-	  $(BIN)/python -m training train $$recipe --fer2013 $(FER2013) --utkface $(UTKFACE) || exit; \
-	done
-
-runs/data/fer2013.csv: | $(VENV)/.dev
-	$(BIN)/python ../shared/tools/unpack_fer2013.py $(@D)
+train: $(VENV)/.dev $(FER2013) ## Train every recipe on the sets in DATA; goes on where it stopped
+	for name in $(RECIPES); do $(BIN)/python -m training train $$name --fer2013 $(FER2013) \
+	  --utkface $(UTKFACE) --all-age-faces $(ALL_AGE_FACES) || exit; done
 
 .PHONY: export
-export: $(VENV)/.dev ## Convert the trained models to ONNX and verify them against Keras
-	$(BIN)/python -m export
+export: SETS = --data fer2013=$(FER2013) --data utkface=$(UTKFACE) --data all_age_faces=$(ALL_AGE_FACES)
+export: $(VENV)/.dev $(FER2013) ## Convert the trained models to ONNX, measure them, compare with Keras
+	for name in $(RECIPES); do $(BIN)/python -m export convert $$name && \
+	  $(BIN)/python -m training evaluate $$name $(SETS) && \
+	  $(BIN)/python -m export verify $$name $(SETS) || exit; done
+
+# The set beside the checkout is packed without loss.
+runs/data/fer2013.csv: | $(VENV)/.dev
+	$(BIN)/python ../shared/tools/unpack_fer2013.py $(@D)
 
 .PHONY: bench
 bench: $(VENV)/.dev ## Time the service against the sum of its bare parts
