@@ -41,9 +41,10 @@ check: $(VENV)/.dev ## Format, lint, types and layers
 	$(BIN)/lint-imports
 
 .PHONY: train
-train: $(VENV)/.dev $(FER2013) ## Train every recipe on the sets in DATA; goes on where it stopped
-	for name in $(RECIPES); do $(BIN)/python -m training train $$name --fer2013 $(FER2013) \
-	  --utkface $(UTKFACE) --all-age-faces $(ALL_AGE_FACES) || exit; done
+train: $(VENV)/.dev $(FER2013) ## Train and publish every recipe on the sets in DATA; goes on where it stopped
+	for name in $(RECIPES); do for step in train publish; do \
+	  $(BIN)/python -m training $$step $$name --fer2013 $(FER2013) --utkface $(UTKFACE) \
+	  --all-age-faces $(ALL_AGE_FACES) || exit; done; done
 
 .PHONY: export
 export: SETS = --data fer2013=$(FER2013) --data utkface=$(UTKFACE) --data all_age_faces=$(ALL_AGE_FACES)
