@@ -118,6 +118,75 @@ def test_tells_the_provider_in_use_not_the_one_asked_for(path: Path, provider: A
     assert OrtSession(path, SessionOptions(provider=provider)).provider == "cpu"
 
 
+@pytest.mark.parametrize(
+    ("provider", "expected"),
+    [("cpu", ["cpu"]), ("auto", ["cuda", "cpu"]), ("cuda", ["cuda", "cpu"])],
+)
+def test_cuda_is_asked_for_first_where_it_is_built_in(
+    path: Path, monkeypatch: pytest.MonkeyPatch, provider: Any, expected: list[str]
+) -> None:
+    asked: list[Any] = []
+    real = ort.InferenceSession
+
+    def open_session(path: str, options: Any, providers: list[Any]) -> Any:
+        asked.extend(providers)
+        return real(path, options, providers=["CPUExecutionProvider"])
+
+    names = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(ort, "get_available_providers", lambda: names)
+    monkeypatch.setattr(ort, "preload_dlls", lambda: None)
+    monkeypatch.setattr(ort, "InferenceSession", open_session)
+    session = OrtSession(path, SessionOptions(provider=provider))
+    found = [entry if isinstance(entry, str) else entry[0] for entry in asked]
+    assert found == [f"{name.upper()}ExecutionProvider" for name in expected]
+    if "cuda" in expected:
+        assert asked[0][1]["cudnn_conv_algo_search"] == "HEURISTIC"
+    assert session.provider == "cpu", "it did not come about, so it is not reported"
+
+
+def test_on_cuda_input_and_outputs_are_bound_to_the_device(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Binding:
+        def __init__(self) -> None:
+            self.bound: list[Any] = []
+
+        def bind_ortvalue_input(self, name: str, value: Any) -> None:
+            self.bound.append((name, value))
+
+        def bind_output(self, name: str, device: str, index: int) -> None:
+            self.bound.append((name, device, index))
+
+        def copy_outputs_to_cpu(self) -> list[str]:
+            return ["outputs"]
+
+    class Session:
+        def __init__(self) -> None:
+            self.binding = Binding()
+            self.ran = 0
+
+        def io_binding(self) -> Binding:
+            return self.binding
+
+        def run_with_iobinding(self, binding: Binding) -> None:
+            assert binding is self.binding
+            self.ran += 1
+
+    session = OrtSession(path, SessionOptions(provider="cpu"))
+    stub = Session()
+    monkeypatch.setattr(session, "provider", "cuda")
+    monkeypatch.setattr(session, "_session", stub)
+    place = staticmethod(lambda value, device, index: (len(value), device, index))
+    monkeypatch.setattr(ort.OrtValue, "ortvalue_from_numpy", place)
+    assert session.run("image", crops(2), ["age", "gender"]) == ["outputs"]
+    assert stub.binding.bound == [
+        ("image", (2, "cuda", 0)),
+        ("age", "cuda", 0),
+        ("gender", "cuda", 0),
+    ]
+    assert stub.ran == 1
+
+
 @pytest.mark.skipif(not HAS_CUDA, reason="this ONNX Runtime has no CUDA")
 def test_cuda_gives_what_the_cpu_gives(path: Path, session: OrtSession) -> None:
     cuda = OrtSession(path, SessionOptions(provider="cuda"))
