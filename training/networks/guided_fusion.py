@@ -56,7 +56,7 @@ def build(
     shape: tuple[int, int, int],
     classes: Mapping[str, int],
     variant: Variant = "two_guides",
-    dropout: float = 0.5,
+    dropout: float = 0.3,
     weight_norm: float = 1e-3,
     emotion: Branch = EMOTION,
     age_gender: Branch = AGE_GENDER,
@@ -109,13 +109,13 @@ def _branch(x: Any, branch: Branch) -> tuple[Any, Any]:
 
 
 def _guide(x: Any, branch: Branch) -> Any:
-    # g(x) of G = tau * g(x), in 0..1 for every place and channel of tau (section 3.1).
+    # g(x) of G = tau * g(x), a weight >= 0 for every place and channel of tau (section 3.1).
     wide, deep = branch.guide
     x = layers.ReLU()(_convolve(x, wide))  # (N, 12, 12, wide)
     x = layers.ReLU()(_convolve(x, deep, strides=2))  # (N, 6, 6, deep)
     y = layers.ReLU()(_convolve(x, deep))
     x = layers.ReLU()(layers.Add()([x, _convolve(y, deep)]))
-    return layers.Conv2D(branch.filters[2], 1, activation="sigmoid")(x)
+    return layers.ReLU()(_convolve(x, branch.filters[2], 1))
 
 
 def _head(x: Any, name: str, classes: int, dropout: float, weight_norm: float) -> Any:
@@ -134,6 +134,7 @@ def _head(x: Any, name: str, classes: int, dropout: float, weight_norm: float) -
 
 def _dense(x: Any, width: int, weight_norm: float) -> Any:
     norm = WeightNorm(weight_norm) if weight_norm else None
-    return layers.Dense(
-        width, activation="relu", kernel_initializer="he_normal", kernel_regularizer=norm
+    x = layers.Dense(
+        width, use_bias=False, kernel_initializer="he_normal", kernel_regularizer=norm
     )(x)
+    return layers.ReLU()(layers.BatchNormalization()(x))
