@@ -22,8 +22,8 @@ import cv2
 import numpy as np
 from rich.console import Console
 from rich.table import Table
-from service.runtime.detector import HaarDetector
 
+from service.runtime.haar import HaarDetector
 from service.runtime.registry import load_models
 from service.runtime.session import SessionOptions
 from service.settings import Settings

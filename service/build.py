@@ -11,9 +11,10 @@ from service.core.ports import Detector
 from service.core.prepare import Preparer
 from service.errors import ModelError
 from service.runtime.cpu import available_cores
-from service.runtime.detector import HaarDetector, YunetDetector
+from service.runtime.haar import HaarDetector
 from service.runtime.registry import Model, load_models
 from service.runtime.session import SessionOptions
+from service.runtime.yunet import YunetDetector
 from service.settings import Settings
 from service.vision.codec import ImageLimits
 
@@ -24,7 +25,7 @@ def open_analyzer(settings: Settings, metrics: Metrics) -> Analyzer:
     Raises:
         ModelError: a model, or the detector's file, is missing, damaged or not what its card says.
     """
-    slots = settings.slots or available_cores()
+    slots = settings.slots or max(1, available_cores() // settings.threads)
     # Images are worked on side by side, so OpenCV's own threads would only get in the way.
     cv2.setNumThreads(1)
     options = SessionOptions(settings.provider, settings.threads, settings.max_batch_size)

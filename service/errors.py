@@ -9,9 +9,9 @@ MienError
 ├── ModelError            a model folder that cannot be served
 │   ├── CardInvalid       the card is missing or does not hold together
 │   └── HashMismatch      the file is not the one that its card describes
-├── ProviderUnavailable   a required execution provider is not in use
 ├── Unavailable           the service cannot take the work now
 │   ├── Overloaded        the queue is full
+│   ├── NotReady          not warm yet, or something that is needed is missing
 │   └── ServiceClosed     draining or stopped
 ├── DeadlineExceeded      the caller's time was up before the work was run
 └── InferenceError        a model run failed

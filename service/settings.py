@@ -58,7 +58,10 @@ class Settings(BaseSettings):
         None, description="Not ready unless the models run on this provider."
     )
     slots: int = Field(
-        0, ge=0, le=256, description="Runs at a time of each model; 0 for one a core."
+        0,
+        ge=0,
+        le=256,
+        description="Runs at a time of each model; 0 for as many as there are cores for.",
     )
     threads: int = Field(1, ge=1, le=256, description="ONNX Runtime threads of one run.")
     max_batch_size: int = Field(32, ge=1, le=1024, description="Faces in one run.")
@@ -66,7 +69,7 @@ class Settings(BaseSettings):
     detector: Literal["haar", "yunet"] = Field("haar", description="What finds the faces.")
     yunet_path: Path | None = Field(None, description="YuNet-format ONNX file for `yunet`.")
     detector_max_side: int = Field(
-        640, ge=64, le=4096, description="Longer side of the picture that is searched, in pixels."
+        480, ge=64, le=4096, description="Longer side of the picture that is searched, in pixels."
     )
     detection_threshold: float | None = Field(
         None, ge=0, le=1, description="Lowest detection score; none for the detector's own."

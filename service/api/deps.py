@@ -114,7 +114,7 @@ def deadline(request: Request) -> float:
 
 
 async def in_time(work: Coroutine[Any, Any, T], until: float) -> T:
-    """Await the reading of a body, but not for ever: its request holds a place.
+    """Await `work`, but no longer than the client does; what it waits for is cancelled then.
 
     Raises:
         DeadlineExceeded: it took until `until`, in `loop.time()`.
@@ -123,7 +123,7 @@ async def in_time(work: Coroutine[Any, Any, T], until: float) -> T:
         async with asyncio.timeout_at(until):
             return await work
     except TimeoutError as error:
-        raise DeadlineExceeded("the body did not arrive in time") from error
+        raise DeadlineExceeded("the time for this request was up") from error
 
 
 async def read_image(request: Request) -> bytes:

@@ -140,7 +140,8 @@ def find_model(request: Request, name: str) -> ModelOut:
 
 async def _analyze(request: Request, data: bytes, query: AnalyzeQuery, until: float) -> AnalyzeOut:
     state = request.app.state
-    result = await state.analyzer.analyze(data, query.merged(state.options), deadline=until)
+    work = state.analyzer.analyze(data, query.merged(state.options), deadline=until)
+    result = await in_time(work, until)
     return to_json(result, request_id=request.state.request_id, landmarks=query.landmarks)
 
 

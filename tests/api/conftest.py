@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 import pytest_asyncio
+import structlog
 from fastapi import FastAPI
 
 from service.api.app import create_app
@@ -35,6 +36,13 @@ async def served(**settings: Any) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a fresh app with these settings."""
     async with running(create_app(Settings(**settings))) as client:
         yield client
+
+
+@pytest.fixture(scope="session", autouse=True)
+def plain_logs() -> None:
+    # structlog's default draws every traceback with its variables, which takes seconds.
+    processors = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    structlog.configure(processors=processors)
 
 
 @pytest.fixture(scope="session")

@@ -174,7 +174,11 @@ async def test_unauthorized(photo):
         refused = await client.post("/v1/analyze", content=photo, headers=JPEG)
         assert_problem(refused, 401, "unauthorized")
         assert refused.headers["www-authenticate"] == "Bearer"
-        for shown in ({"authorization": "Bearer wrong"}, {"x-api-key": ""}, {"x-api-key": "é"}):
+        for shown in (
+            {"authorization": "Bearer wrong"},
+            {"x-api-key": ""},
+            {"x-api-key": "é".encode()},
+        ):
             response = await client.get("/v1/models", headers=shown)
             assert_problem(response, 401, "unauthorized")
         for shown in ({"authorization": "Bearer second"}, {"x-api-key": "first"}):
@@ -231,17 +235,18 @@ async def entered(held: Held) -> None:
 async def test_overloaded(photo, held):
     settings = {"slots": 1, "max_pending_images": 1, "max_batch_images": 1}
     async with served(**settings) as client:
-        running_ = asyncio.create_task(post(client, photo))
+        first = asyncio.create_task(post(client, photo))
         await entered(held)
-        waiting = asyncio.create_task(post(client, photo))
-        while True:
-            refused = await post(client, photo, **{"request-timeout-ms": "50"})
-            if refused.json().get("code") == "overloaded":
-                break
+        # One of the two waits, the other finds no room; the one that waits goes at its deadline.
+        soon = {"request-timeout-ms": "300"}
+        answers = await asyncio.gather(post(client, photo, **soon), post(client, photo, **soon))
+        late, refused = sorted(answers, key=lambda answer: answer.json()["code"])
+        assert_problem(late, 504, "deadline_exceeded")
         assert_problem(refused, 503, "overloaded", "waiting")
         assert int(refused.headers["retry-after"]) >= 1
         held.released.set()
-        assert [(await task).status_code for task in (running_, waiting)] == [200, 200]
+        assert (await first).status_code == 200
+        assert held.runs == 1
 
 
 async def test_too_many_requests_at_a_time(photo, held):
@@ -254,18 +259,6 @@ async def test_too_many_requests_at_a_time(photo, held):
         assert (await post(client, photo)).status_code == 200
 
 
-async def test_deadline_exceeded_is_dropped_before_it_is_run(photo, held):
-    async with served(slots=1) as client:
-        first = asyncio.create_task(post(client, photo))
-        await entered(held)
-        late = asyncio.create_task(post(client, photo, **{"request-timeout-ms": "1"}))
-        await asyncio.sleep(0.05)
-        held.released.set()
-        assert_problem(await late, 504, "deadline_exceeded")
-        assert (await first).status_code == 200
-        assert held.runs == 1
-
-
 async def test_a_body_that_never_ends_gives_its_place_back(photo):
     async def body():
         yield photo[:100]
@@ -274,7 +267,7 @@ async def test_a_body_that_never_ends_gives_its_place_back(photo):
     async with served(max_requests=1) as client:
         headers = {**JPEG, "request-timeout-ms": "50"}
         response = await client.post("/v1/analyze", content=body(), headers=headers)
-        assert_problem(response, 504, "deadline_exceeded", "body")
+        assert_problem(response, 504, "deadline_exceeded")
         assert (await post(client, photo)).status_code == 200
 
 
