@@ -71,7 +71,7 @@ def _vga(data: bytes) -> bytes:
 def _bare(photo: bytes) -> Callable[[], None]:
     settings = Settings()
     cv2.setNumThreads(1)
-    detector = HaarDetector(max_side=settings.detector_max_side)
+    detector = HaarDetector()
     names = settings.default_models
     models = load_models(settings.models_dir, names, SessionOptions("cpu"))
     for model in models.values():

@@ -7,7 +7,6 @@ import cv2
 from service.core.batcher import Batcher
 from service.core.metrics import Metrics
 from service.core.pipeline import Analyzer, Options, ServedModel
-from service.core.ports import Detector
 from service.core.prepare import Preparer
 from service.errors import ModelError
 from service.runtime.cpu import available_cores
@@ -62,7 +61,7 @@ def open_analyzer(settings: Settings, metrics: Metrics) -> Analyzer:
         },
         defaults=_defaults(settings, models),
         metrics=metrics,
-        fault=_provider_fault(settings, models),
+        fault=_provider_fault(settings, models, detector),
     )
 
 
@@ -80,14 +79,14 @@ def image_limits(settings: Settings) -> ImageLimits:
     return ImageLimits(settings.max_bytes, settings.max_pixels, settings.max_side)
 
 
-def _open_detector(settings: Settings) -> Detector:
-    if settings.yunet_path is not None and settings.detector == "yunet":
-        return YunetDetector(
-            settings.yunet_path,
-            max_side=settings.detector_max_side,
-            options=SessionOptions(settings.provider, settings.threads, max_batch_size=1),
-        )
-    return HaarDetector(max_side=settings.detector_max_side)
+def _open_detector(settings: Settings) -> HaarDetector | YunetDetector:
+    side = settings.detector_max_side
+    if settings.detector == "haar" or settings.yunet_path is None:
+        return HaarDetector() if side is None else HaarDetector(max_side=side)
+    options = SessionOptions(settings.provider, settings.threads, max_batch_size=1)
+    if side is None:
+        return YunetDetector(settings.yunet_path, options=options)
+    return YunetDetector(settings.yunet_path, options=options, max_side=side)
 
 
 def _defaults(settings: Settings, models: dict[str, Model]) -> list[str]:
@@ -98,12 +97,17 @@ def _defaults(settings: Settings, models: dict[str, Model]) -> list[str]:
     return [name for name in settings.default_models if name in models]
 
 
-def _provider_fault(settings: Settings, models: dict[str, Model]) -> str | None:
+def _provider_fault(
+    settings: Settings, models: dict[str, Model], detector: HaarDetector | YunetDetector
+) -> str | None:
+    runs = {f"model {name}": model.provider for name, model in models.items()}
+    if isinstance(detector, YunetDetector):
+        runs["the detector"] = detector.provider
     wanted = {settings.provider, settings.require_provider} - {"auto", None}
-    for model in models.values():
-        if missing := sorted(str(name) for name in wanted if name != model.provider):
+    for part, provider in runs.items():
+        if missing := sorted(str(name) for name in wanted if name != provider):
             return (
-                f"model {model.card.name} runs on {model.provider}, {missing[0]} was asked for; "
+                f"{part} runs on {provider}, {missing[0]} was asked for; "
                 "for CUDA install the `gpu` extra and check the driver"
             )
     return None

@@ -68,8 +68,12 @@ class Settings(BaseSettings):
 
     detector: Literal["haar", "yunet"] = Field("haar", description="What finds the faces.")
     yunet_path: Path | None = Field(None, description="YuNet-format ONNX file for `yunet`.")
-    detector_max_side: int = Field(
-        480, ge=64, le=4096, description="Longer side of the picture that is searched, in pixels."
+    detector_max_side: int | None = Field(
+        None,
+        ge=64,
+        le=4096,
+        description="Longer side of the picture that is searched, in pixels; "
+        "none for the detector's own: haar 480, yunet 640.",
     )
     detection_threshold: float | None = Field(
         None, ge=0, le=1, description="Lowest detection score; none for the detector's own."

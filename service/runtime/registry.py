@@ -28,8 +28,7 @@ class Model:
         """
         self.card: ModelCard = load_card(folder)
         path = folder / MODEL_FILE
-        _check_hash(self.card, path)
-        self._session = OrtSession(path, options)
+        self._session = OrtSession(path, options, _read_checked(self.card, path))
         _check_graph(self.card, self._session)
         self._buckets = buckets(options.max_batch_size)
         self._shape = (self.card.input.size, self.card.input.size, self.card.input.channels)
@@ -78,14 +77,15 @@ def load_models(folder: Path, names: Sequence[str], options: SessionOptions) -> 
     return {name: Model(folder / name, options) for name in names or found}
 
 
-def _check_hash(card: ModelCard, path: Path) -> None:
+def _read_checked(card: ModelCard, path: Path) -> bytes:
+    # Read once: what is loaded is what was checked.
     try:
-        with path.open("rb") as file:
-            actual = hashlib.file_digest(file, "sha256").hexdigest()
+        data = path.read_bytes()
     except OSError as error:
         raise ModelError(f"model {card.name!r} has no readable {MODEL_FILE}") from error
-    if actual != card.sha256:
+    if (actual := hashlib.sha256(data).hexdigest()) != card.sha256:
         raise HashMismatch(card.name, card.sha256, actual)
+    return data
 
 
 def _check_graph(card: ModelCard, session: OrtSession) -> None:

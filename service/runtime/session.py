@@ -38,8 +38,13 @@ class SessionOptions:
 class OrtSession:
     """One loaded graph; `run` is thread-safe."""
 
-    def __init__(self, path: Path, options: SessionOptions) -> None:
-        """Load `path`.
+    def __init__(self, path: Path, options: SessionOptions, data: bytes | None = None) -> None:
+        """Load a model.
+
+        Args:
+            path: its file, for messages too.
+            options: how it is run.
+            data: what to load in place of the file: its content, read and checked already.
 
         Raises:
             ModelError: ONNX Runtime cannot load the file.
@@ -47,7 +52,7 @@ class OrtSession:
         wanted = _providers(options.provider)
         try:
             self._session = ort.InferenceSession(
-                str(path), _session_options(options.threads), providers=wanted
+                data or str(path), _session_options(options.threads), providers=wanted
             )
         except Exception as error:  # ORT's own exception types share no public base.
             raise ModelError(f"{path} cannot be loaded: {_first_line(error)}") from error

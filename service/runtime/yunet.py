@@ -8,7 +8,6 @@ and five points, both relative to the cell.
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeAlias
@@ -59,6 +58,11 @@ class YunetDetector:
         self._session, self._fixed = _open(path, options)
         side = max(max_side // 32, 1) * 32
         self._bounds = self._fixed or (side, side)
+
+    @property
+    def provider(self) -> str:
+        """The execution provider in use: `cpu` or `cuda`."""
+        return self._session.provider
 
     @property
     def max_side(self) -> int:
@@ -138,12 +142,9 @@ def _open_freed(path: Path, options: SessionOptions) -> OrtSession | None:
     dimensions), and the `onnx` package is no dependency at run time.
     """
     try:
-        with tempfile.TemporaryDirectory(prefix="mien-") as folder:
-            freed = Path(folder) / path.name
-            freed.write_bytes(_edit(path.read_bytes(), _FREE_SHAPES))
-            session = OrtSession(freed, options)
+        session = OrtSession(path, options, _edit(path.read_bytes(), _FREE_SHAPES))
         _try_out(path, session, _PROBE)
-    except (OSError, ModelError):
+    except ModelError:
         return None
     return session
 

@@ -143,10 +143,29 @@ def test_settings_become_options_and_limits() -> None:
 def test_yunet_is_opened_by_its_path(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
 
-    def open_yunet(path: Path, **options: Any) -> FakeDetector:
-        asked.append((path, options["max_side"], options["options"].max_batch_size))
-        return FakeDetector()
+    class OpenedYunet(FakeDetector):
+        provider = "cpu"
 
-    monkeypatch.setattr(build, "YunetDetector", open_yunet)
+        def __init__(self, path: Path, **options: Any) -> None:
+            super().__init__()
+            asked.append((path, options.get("max_side"), options["options"].max_batch_size))
+
+    monkeypatch.setattr(build, "YunetDetector", OpenedYunet)
     opened(folder, detector="yunet", yunet_path=Path("y.onnx"), detector_max_side=320)
-    assert asked == [(Path("y.onnx"), 320, 1)]
+    opened(folder, detector="yunet", yunet_path=Path("y.onnx"))
+    assert asked == [(Path("y.onnx"), 320, 1), (Path("y.onnx"), None, 1)]
+
+
+@pytest.mark.asyncio
+async def test_a_detector_on_the_wrong_provider_is_a_fault(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class OnCuda(FakeDetector):
+        provider = "cuda"
+
+        def __init__(self, path: Path, **options: Any) -> None:
+            super().__init__()
+
+    monkeypatch.setattr(build, "YunetDetector", OnCuda)
+    analyzer = opened(folder, detector="yunet", yunet_path=Path("y.onnx"), require_provider="cpu")
+    assert "the detector runs on cuda" in str(analyzer.unready)

@@ -11,7 +11,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from service.errors import ModelError
-from service.runtime.detector import HaarDetector, YunetDetector
+from service.runtime.haar import HaarDetector
+from service.runtime.yunet import YunetDetector
 from service.runtime.session import SessionOptions
 
 ROOT = Path(__file__).parents[3]
