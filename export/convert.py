@@ -53,31 +53,33 @@ def _exported(model: Any, recipe: Recipe) -> Any:
         return [tf.identity(outputs[head], name=head) for head in heads]
 
     graph, _ = tf2onnx.convert.from_function(serve, input_signature=[signature], opset=OPSET)
-    _rename_outputs(graph.graph, heads)
-    _rename_input(graph.graph, spec.name)
+    _rename(graph.graph, spec.name, heads)
     return graph
 
 
-def _rename_outputs(graph: Any, names: Sequence[str]) -> None:
-    # tf2onnx names them Identity:0, Identity_1:0 ... in the order of the function's results.
-    renamed = {output.name: name for output, name in zip(graph.output, names, strict=True)}
-    for output, name in zip(graph.output, names, strict=True):
-        output.name = name
-        output.type.tensor_type.shape.dim[0].dim_param = "N"
-    _replace(graph, renamed)
-
-
-def _rename_input(graph: Any, name: str) -> None:
-    (image,) = graph.input
-    _replace(graph, {image.name: name})
-    image.name = name
-    image.type.tensor_type.shape.dim[0].dim_param = "N"
-
-
-def _replace(graph: Any, names: dict[str, str]) -> None:
+def _rename(graph: Any, image: str, heads: Sequence[str]) -> None:
+    # tf2onnx names tensors after TensorFlow's counters, which differ from call to call, and the
+    # outputs Identity:0, Identity_1:0 ... in the order of the function's results.
+    names = {value.name: head for value, head in zip(graph.output, heads, strict=True)}
+    names[graph.input[0].name] = image
+    weights = {tensor.name for tensor in graph.initializer}
     for node in graph.node:
-        for tensors in (node.input, node.output):
-            tensors[:] = [names.get(tensor, tensor) for tensor in tensors]
+        for tensor in node.input:
+            if tensor in weights:
+                names.setdefault(tensor, f"weight_{len(names)}")
+        for tensor in node.output:
+            names.setdefault(tensor, f"{node.op_type.lower()}_{len(names)}")
+    for number, node in enumerate(graph.node):
+        node.name = f"{node.op_type.lower()}_{number}"
+        node.input[:] = [names.get(tensor, tensor) for tensor in node.input]
+        node.output[:] = [names[tensor] for tensor in node.output]
+    for tensor in graph.initializer:
+        tensor.name = names[tensor.name]
+    graph.initializer.sort(key=lambda tensor: int(tensor.name.rpartition("_")[2]))
+    del graph.value_info[:]
+    for value in (*graph.input, *graph.output):
+        value.name = names[value.name]
+        value.type.tensor_type.shape.dim[0].dim_param = "N"
 
 
 def _describe(graph: Any, recipe: Recipe) -> None:
@@ -94,4 +96,4 @@ def _describe(graph: Any, recipe: Recipe) -> None:
         },
     )
     graph.doc_string = recipe.summary
-    graph.graph.name = recipe.name
+    graph.graph.name, graph.graph.doc_string = recipe.name, ""
