@@ -9,7 +9,6 @@ WORKDIR /app
 COPY pyproject.toml README.md LICENSE ./
 # Enough of the project to install its command; the code itself is a later, smaller layer.
 COPY service/__init__.py service/
-RUN mkdir models
 
 # Build tools stay behind: neither pip nor setuptools is in the final image's environment.
 FROM build AS build-cpu

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import cv2
@@ -30,7 +30,10 @@ ON_CI = os.environ.get("CI") == "true"
 def serving(*flags: str, prefix: tuple[str, ...] = ()) -> Iterator[tuple[subprocess.Popen, str]]:
     """A server on a free port, once it is ready; killed at the end if it still runs."""
     command = [*prefix, *MIEN, "serve", "--port", "0", *flags]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+    # A session of its own: what strace started must go with it, or the pipe stays open.
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
         lines: list[str] = []
         listening, ready = threading.Event(), threading.Event()
 
@@ -51,8 +54,8 @@ def serving(*flags: str, prefix: tuple[str, ...] = ()) -> Iterator[tuple[subproc
             process.lines = lines
             yield process, url
         finally:
-            if process.poll() is None:
-                process.kill()
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             reader.join()
 
 

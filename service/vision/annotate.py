@@ -33,15 +33,13 @@ def _draw(canvas: Pixels, analyzed: AnalyzedFace) -> None:
     box = analyzed.face.box
     thickness = max(1, round(max(canvas.shape[:2]) / 400))
     corner = (round(box.x), round(box.y))
-    cv2.rectangle(
-        canvas, corner, (round(box.x + box.width), round(box.y + box.height)), _COLOR, thickness
-    )
+    opposite = (round(box.x + box.width), round(box.y + box.height))
+    cv2.rectangle(canvas, corner, opposite, _COLOR, thickness)
     if analyzed.face.landmarks is not None:
         for x, y in analyzed.face.landmarks:
             cv2.circle(canvas, (round(x), round(y)), 2 * thickness, _COLOR, cv2.FILLED)
-    scale = 0.45 * thickness
-    for row, prediction in enumerate(analyzed.predictions.values()):
-        _label(canvas, _text(prediction), corner, row, scale, thickness)
+    texts = [_text(prediction) for prediction in analyzed.predictions.values()]
+    _label(canvas, texts, corner, opposite, thickness)
 
 
 def _text(prediction: Prediction) -> str:
@@ -50,20 +48,25 @@ def _text(prediction: Prediction) -> str:
 
 
 def _label(
-    canvas: Pixels, text: str, corner: tuple[int, int], row: int, scale: float, thickness: int
+    canvas: Pixels,
+    texts: Sequence[str],
+    corner: tuple[int, int],
+    opposite: tuple[int, int],
+    thickness: int,
 ) -> None:
-    (width, height), baseline = cv2.getTextSize(text, _FONT, scale, thickness)
+    """Write line by line below the box, or above it where there is no room."""
+    scale = 0.45 * thickness
+    sizes = [cv2.getTextSize(text, _FONT, scale, thickness) for text in texts]
+    if not sizes:
+        return
+    height, baseline = sizes[0][0][1], sizes[0][1]
     line = height + 2 * baseline
-    left = max(0, min(corner[0], canvas.shape[1] - width))
-    top = max(0, corner[1]) + row * line
-    cv2.rectangle(canvas, (left, top), (left + width, top + line), _COLOR, cv2.FILLED)
-    cv2.putText(
-        canvas,
-        text,
-        (left, top + height + baseline // 2),
-        _FONT,
-        scale,
-        _INK,
-        thickness,
-        cv2.LINE_AA,
-    )
+    top = opposite[1]
+    if top + line * len(texts) > canvas.shape[0]:
+        top = max(0, corner[1] - line * len(texts))
+    for text, ((width, _), _) in zip(texts, sizes, strict=True):
+        left = max(0, min(corner[0], canvas.shape[1] - width))
+        cv2.rectangle(canvas, (left, top), (left + width, top + line), _COLOR, cv2.FILLED)
+        base = (left, top + height + baseline // 2)
+        cv2.putText(canvas, text, base, _FONT, scale, _INK, thickness, cv2.LINE_AA)
+        top += line

@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from service.types import AnalyzedFace, Box, Face, Prediction, Quality
+from service.vision.annotate import annotate
+
+HAPPY = Prediction("happy", 0.9, False, {"happy": 0.9, "sad": 0.1})
+
+
+def face(box: Box, landmarks: np.ndarray | None = None) -> AnalyzedFace:
+    return AnalyzedFace(Face(box, 1.0, landmarks), {"emotion": HAPPY}, Quality(10, 0.5))
+
+
+def changed(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    return (before != after).any(axis=2)
+
+
+def test_the_box_is_drawn_and_the_face_left_free():
+    blank = np.zeros((200, 200, 3), np.uint8)
+    drawn = changed(blank, annotate(blank, [face(Box(50, 40, 60, 80))]))
+    assert drawn[40, 50:110].all()
+    assert drawn[40:120, 50].all()
+    assert not drawn[45:115, 55:105].any()
+    assert drawn[122:130, 52:60].any()
+    assert not blank.any()
+
+
+@pytest.mark.parametrize(
+    "box", [Box(-30, -30, 60, 60), Box(180, 190, 50, 50), Box(0, 0, 200, 200), Box(9e3, 9e3, 9, 9)]
+)
+def test_faces_at_and_beyond_the_edge(box):
+    blank = np.zeros((200, 200, 3), np.uint8)
+    assert annotate(blank, [face(box)]).shape == blank.shape
+
+
+def test_landmarks_are_dots():
+    blank = np.zeros((200, 200, 3), np.uint8)
+    points = np.array([[60, 60], [90, 60], [75, 75], [65, 90], [85, 90]], np.float32)
+    drawn = changed(blank, annotate(blank, [face(Box(50, 40, 60, 80), points)]))
+    assert all(drawn[int(y), int(x)] for x, y in points)
