@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 LOW, HIGH = 0.25, 5.0
 PRECISION = 0.90
 MOST_UNCERTAIN = 0.60
+FALLBACK = 0.5
+"""Below it a calibrated answer is more often wrong than right."""
 
 
 def softmax(logits: NDArray[np.float32], temperature: float = 1.0) -> NDArray[np.float64]:
@@ -61,19 +63,18 @@ def uncertain_below(
         probabilities: (N, K), calibrated.
         labels: (N,).
         precision: share of the remaining answers that must be right.
-        most: never call more than this share uncertain; the threshold then stops there.
+        most: the largest share that may be called uncertain.
 
     Returns:
-        A probability, in steps of 0.01; 0 where all answers are precise enough together.
+        A probability, in steps of 0.01; 0 where all answers are precise enough together, and
+        `FALLBACK` where the precision is out of reach.
     """
     top = probabilities.max(axis=1)
     right = probabilities.argmax(axis=1) == labels
-    best = 0.0
     for threshold in np.arange(0, 100) / 100:
         kept = top >= threshold
         if kept.mean() < 1 - most:
-            return best
-        best = float(threshold)
+            break
         if right[kept].mean() >= precision:
-            return best
-    return best
+            return float(threshold)
+    return FALLBACK

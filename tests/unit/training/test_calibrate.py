@@ -34,9 +34,16 @@ def test_threshold_reaches_the_precision() -> None:
     assert threshold < 0.7
 
 
-def test_threshold_stops_before_most_is_uncertain() -> None:
+def test_threshold_falls_back_where_the_precision_is_out_of_reach() -> None:
     probabilities = np.tile([[0.6, 0.4]], (10, 1))
-    assert calibrate.uncertain_below(probabilities, np.ones(10, np.int64)) == pytest.approx(0.6)
+    assert calibrate.uncertain_below(probabilities, np.ones(10, np.int64)) == calibrate.FALLBACK
+
+
+def test_threshold_does_not_call_most_answers_uncertain() -> None:
+    top = np.linspace(0.5, 0.995, 100)
+    probabilities = np.stack([top, 1 - top], axis=1)
+    labels = (top < 0.9).astype(np.int64)  # 0.9 would be precise, and leave a fifth
+    assert calibrate.uncertain_below(probabilities, labels) == calibrate.FALLBACK
 
 
 def test_threshold_is_zero_where_all_is_right() -> None:
