@@ -22,11 +22,11 @@ FRAMING = Framing(scale=1.125, shift_y=0.0)
 # FER+ columns in the order of EMOTIONS; then come contempt, unknown and NF (not a face).
 _VOTE_COLUMNS = ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral")
 _OTHER_COLUMNS = ("contempt", "unknown", "NF")
-OFFICIAL_SHARE = 0.6
+OFFICIAL_SHARE = 0.7
 
 
 def load(path: Path, votes: Path | None = None) -> Samples:
-    """Read the official CSV; targets mix the official label with FER+ votes where there are any.
+    """Read the official CSV; targets mix the official label with translated FER+ votes.
 
     Rows whose FER+ majority is "not a face" get a target of zeros: they are measured, not learnt.
 
@@ -45,7 +45,8 @@ def load(path: Path, votes: Path | None = None) -> Samples:
     images = [pixels for _, pixels, _ in rows]
     targets = one_hot(labels, len(EMOTIONS))
     if votes is not None:
-        targets = _mix(targets, _read_votes(votes, len(rows)))
+        training = np.array([usage == "Training" for _, _, usage in rows])
+        targets = _mix(targets, _read_votes(votes, len(rows)), training)
     side = SIDE * FACE_SIDE
     box = Box(SIDE * FACE_X - side / 2, SIDE * FACE_Y - side / 2, side, side)
     return Samples(
@@ -112,11 +113,26 @@ def _read_votes(path: Path, rows: int) -> NDArray[np.float32]:
     return np.array(votes, np.float32)
 
 
-def _mix(official: NDArray[np.float32], votes: NDArray[np.float32]) -> NDArray[np.float32]:
-    count = len(EMOTIONS)
-    counted = votes[:, :count].sum(axis=1, keepdims=True)
-    shares = np.where(counted > 0, votes[:, :count] / np.maximum(counted, 1), official)
-    mixed = OFFICIAL_SHARE * official + (1 - OFFICIAL_SHARE) * shares
+def _mix(
+    official: NDArray[np.float32], votes: NDArray[np.float32], training: NDArray[np.bool_]
+) -> NDArray[np.float32]:
     no_face = votes[:, -1] > votes.sum(axis=1) / 2
+    emotions = votes[:, : len(EMOTIONS)]
+    shares = emotions / np.maximum(emotions.sum(axis=1, keepdims=True), 1)
+    known = training & ~no_face
+    voted = shares @ _translation(official[known], shares[known])
+    voted = np.where(voted.sum(axis=1, keepdims=True) > 0, voted, official)
+    mixed = OFFICIAL_SHARE * official + (1 - OFFICIAL_SHARE) * voted
     mixed[no_face] = 0
     return mixed.astype(np.float32)
+
+
+def _translation(official: NDArray[np.float32], shares: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(voted, official): how the official labels are spread where a vote is given.
+
+    FER+ voters say neutral where FER2013 says sad, surprise where it says fear: learnt as they
+    are, their votes made a network answer fear in 9 % of the images instead of 14 %, and neutral
+    in 24 % instead of 17 %.
+    """
+    table = shares.T @ official
+    return np.asarray(table / np.maximum(table.sum(axis=1, keepdims=True), 1e-6))

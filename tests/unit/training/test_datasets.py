@@ -31,20 +31,28 @@ def test_age_targets_are_soft_at_an_edge_and_sure_in_the_middle() -> None:
     assert targets[3, 2] > 0.999
 
 
-def test_fer2013_reads_rows_and_mixes_votes(tmp_path: Path) -> None:
-    write_fer2013(tmp_path, [(3, 1, "Training"), (0, 2, "Training"), (6, 3, "PublicTest")])
+def test_fer2013_reads_rows_and_mixes_translated_votes(tmp_path: Path) -> None:
+    rows = [(3, 1, "Training"), (4, 2, "Training"), (0, 3, "Training"), (6, 4, "PublicTest")]
+    write_fer2013(tmp_path, rows)
     write_votes(
         tmp_path,
         # neutral, happiness, surprise, sadness, anger, disgust, fear, contempt, unknown, NF
-        ["0,5,5,0,0,0,0,0,0,0", "0,0,0,0,1,0,0,0,0,9", "0,0,0,0,0,0,0,10,0,0"],
+        [
+            "0,10,0,0,0,0,0,0,0,0",
+            "0,10,0,0,0,0,0,0,0,0",
+            "0,0,0,0,1,0,0,0,0,9",
+            "0,0,0,0,0,0,0,10,0,0",
+        ],
     )
     samples = load_fer(tmp_path)
-    assert samples.labels["emotion"].tolist() == [3, 0, 6]
+    assert samples.labels["emotion"].tolist() == [3, 4, 0, 6]
     assert np.array_equal(samples.images[1], face(2))
     targets = samples.targets["emotion"]
-    np.testing.assert_allclose(targets[0], [0, 0, 0, 0.8, 0, 0.2, 0], atol=1e-6)
-    assert targets[1].sum() == 0  # most voters saw no face
-    np.testing.assert_allclose(targets[2], np.eye(7)[6])  # no vote for one of the seven
+    # A vote for happy means happy or sad here, half each, by the official labels.
+    np.testing.assert_allclose(targets[0], [0, 0, 0, 0.85, 0.15, 0, 0], atol=1e-6)
+    np.testing.assert_allclose(targets[1], [0, 0, 0, 0.15, 0.85, 0, 0], atol=1e-6)
+    assert targets[2].sum() == 0  # most voters saw no face
+    np.testing.assert_allclose(targets[3], np.eye(7)[6])  # no vote for one of the seven
 
 
 def test_fer2013_without_votes_has_official_targets(tmp_path: Path) -> None:
