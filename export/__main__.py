@@ -38,8 +38,9 @@ def verify(name: str, data: Data = [], models: Models = Path("models")) -> None:
 
     pairs = [item.partition("=") for item in data]
     validation = {key: load_parts(key, Path(path))["validation"] for key, _, path in pairs}
-    card = check(load_recipe(name), models / name, validation)
-    write_readme(card, models / name)
+    recipe = load_recipe(name)
+    card = check(recipe, models / name, validation)
+    write_readme(card, recipe, models / name)
     typer.echo(
         f"{card.id}: sha256 {card.sha256[:12]}..., differs from Keras by at most "
         f"{card.parity.max_abs_error:.1e} over {card.parity.samples} crops"

@@ -7,14 +7,22 @@ from pathlib import Path
 
 from service.card import ModelCard
 from training.evaluate import EVALUATION_FILE, summary
+from training.recipe import Recipe
 
 README_FILE = "README.md"
 _FLAGS = {"fer2013": "PATH/fer2013.csv", "utkface": "PATH/utkface", "all_age_faces": "PATH/aaf"}
 
 
-def write_readme(card: ModelCard, folder: Path) -> None:
+def write_readme(card: ModelCard, recipe: Recipe, folder: Path) -> None:
     """Write `folder/README.md`: what the model is, its data, figures and limits."""
-    sections = [_what(card), _input(card), _data(card), _figures(card, folder), _limits(card)]
+    sections = [
+        _what(card),
+        _input(card),
+        _data(card),
+        _training(recipe),
+        _figures(card, folder),
+        _limits(card),
+    ]
     (folder / README_FILE).write_text("\n".join("\n".join(section) for section in sections) + "\n")
 
 
@@ -66,6 +74,26 @@ def _data(card: ModelCard) -> list[str]:
         "85 % training, 5 % tune, 10 % validation by a hash of the photo group (near copies and "
         "equal date stamps are one group). `calibration.json` holds the hash of every part.",
         "",
+    ]
+
+
+def _training(recipe: Recipe) -> list[str]:
+    sets = recipe.training.per_batch
+    flags = " ".join(f"--{name.replace('_', '-')} {_FLAGS[name]}" for name in sets)
+    return [
+        "## Training",
+        "",
+        f"`training/recipes/{recipe.name}.toml`: {recipe.training.epochs} epochs over "
+        f"{next(iter(sets))}. "
+        "To train and publish again:",
+        "",
+        f"    python -m training train {recipe.name} {flags}",
+        f"    python -m training publish {recipe.name} {flags}",
+        f"    python -m export convert {recipe.name}",
+        "",
+        "then evaluate as below, and `python -m export verify` with the same `--data`.",
+        "",
+        *[line for note in recipe.notes for line in (note, "")],
     ]
 
 

@@ -98,22 +98,25 @@ def _open_run(
     epochs: int | None,
     threads: int,
 ) -> Run:
+    from training.datasets import load_parts
+    from training.recipe import load_recipe
+
+    plan = load_recipe(recipe)
+    plan = plan if epochs is None else _lasting(plan, epochs)
+    for name in plan.training.per_batch:
+        if paths[name] is None:
+            raise typer.BadParameter(f"{recipe} learns from --{name.replace('_', '-')}")
+
     # TensorFlow is imported only where it is needed, and after its threads are set.
     from training.accelerate import set_threads
 
     set_threads(threads)
-    from training.datasets import load_parts
-    from training.recipe import load_recipe
     from training.train import Run
 
-    plan = load_recipe(recipe)
-    plan = plan if epochs is None else _lasting(plan, epochs)
-    datasets = {}
-    for name in plan.training.per_batch:
-        path = paths[name]
-        if path is None:
-            raise typer.BadParameter(f"{recipe} learns from --{name.replace('_', '-')}")
-        datasets[name] = load_parts(name, path)
+    wanted = {
+        name: path for name, path in paths.items() if path and name in plan.training.per_batch
+    }
+    datasets = {name: load_parts(name, path) for name, path in wanted.items()}
     return Run(plan, datasets, out / plan.name, seed)
 
 

@@ -62,6 +62,8 @@ class Recipe(_Part):
     source: str
     licence: str
     limits: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    """What a reader of the model's README should know of the run that made the weights."""
     data: tuple[Dataset, ...]
     input: InputSpec
     labels: dict[Head, tuple[str, ...]]

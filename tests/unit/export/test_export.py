@@ -95,7 +95,7 @@ def test_evaluate_verify_and_readme(published: Published) -> None:
     assert card.parity.max_abs_error <= 1e-4
     assert card.sha256 == record["sha256"]
     assert card.metrics[0].samples == 8
-    write_readme(card, published.folder)
+    write_readme(card, published.recipe, published.folder)
     text = (published.folder / "README.md").read_text()
     assert card.sha256 in text
     assert "not for use" in text

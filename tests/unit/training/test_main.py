@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from training.__main__ import app
+
+
+def test_train_names_the_flag_that_is_missing() -> None:
+    result = CliRunner().invoke(app, ["train", "mini_xception_emotion"])
+    assert result.exit_code == 2
+    assert "--fer2013" in result.output
+
+
+@pytest.mark.parametrize("command", ["train", "publish", "evaluate"])
+def test_help(command: str) -> None:
+    assert CliRunner().invoke(app, [command, "--help"]).exit_code == 0
+
+
+def test_unknown_recipe(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["train", str(tmp_path / "none.toml")])
+    assert isinstance(result.exception, FileNotFoundError)
