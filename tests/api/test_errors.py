@@ -83,6 +83,13 @@ async def test_bad_bodies(client, kwargs: dict[str, Any], status: int, code: str
     assert_problem(await client.post("/v1/analyze", **kwargs), status, code)
 
 
+async def test_json_that_would_become_a_large_tree_is_not_parsed(client):
+    body = b'{"image": [' + b"{}," * 100 + b"0]}"
+    headers = {"content-type": "application/json"}
+    response = await client.post("/v1/analyze", content=body, headers=headers)
+    assert_problem(response, 400, "bad_request", "must be one object")
+
+
 @pytest.mark.parametrize("part", [0.1, 0.5, 0.9, 0.99])
 async def test_truncated_photo(client, photo, part):
     cut = photo[: int(len(photo) * part)]
@@ -271,47 +278,59 @@ async def test_a_body_that_never_ends_gives_its_place_back(photo):
         assert (await post(client, photo)).status_code == 200
 
 
+async def gone_after(client: httpx.AsyncClient, body: bytes, *, complete: bool) -> int:
+    """The status for a client that goes away once it has sent `body`."""
+    messages = iter(
+        [
+            {"type": "http.request", "body": body, "more_body": not complete},
+            {"type": "http.disconnect"},
+        ]
+    )
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/v1/analyze",
+        "raw_path": b"/v1/analyze",
+        "query_string": b"",
+        "headers": [(b"content-type", b"image/jpeg")],
+        "client": ("127.0.0.1", 1),
+        "server": ("mien", 80),
+        "scheme": "http",
+        "root_path": "",
+        "http_version": "1.1",
+        "asgi": {"version": "3.0"},
+    }
+    sent: list[dict[str, Any]] = []
+
+    async def receive():
+        return next(messages)
+
+    async def send(message):
+        sent.append(message)
+
+    await client._transport.app(scope, receive, send)
+    return sent[0]["status"]
+
+
 async def test_a_client_that_has_gone_is_not_worked_for(photo, held):
     async with served(slots=1) as client:
-        app = client._transport.app
         first = asyncio.create_task(post(client, photo))
         await entered(held)
-        messages = iter(
-            [
-                {"type": "http.request", "body": photo, "more_body": False},
-                {"type": "http.disconnect"},
-            ]
-        )
-        scope = {
-            "type": "http",
-            "method": "POST",
-            "path": "/v1/analyze",
-            "raw_path": b"/v1/analyze",
-            "query_string": b"",
-            "headers": [(b"content-type", b"image/jpeg")],
-            "client": ("127.0.0.1", 1),
-            "server": ("mien", 80),
-            "scheme": "http",
-            "root_path": "",
-            "http_version": "1.1",
-            "asgi": {"version": "3.0"},
-        }
-        sent: list[dict[str, Any]] = []
-
-        async def receive():
-            return next(messages)
-
-        async def send(message):
-            sent.append(message)
-
-        await app(scope, receive, send)
-        assert sent[0]["status"] == 499
+        assert await gone_after(client, photo, complete=True) == 499
         held.released.set()
         assert (await first).status_code == 200
         assert (await post(client, photo)).status_code == 200
         assert held.runs == 2
         shed = (await client.get("/metrics")).text
         assert 'mien_requests_shed_total{reason="client_gone"} 1.0' in shed
+
+
+async def test_a_client_that_goes_in_the_midst_of_its_body_is_no_error_of_ours(photo):
+    async with served() as client:
+        assert await gone_after(client, photo[:100], complete=False) == 499
+        metrics = (await client.get("/metrics")).text
+        assert 'mien_requests_shed_total{reason="client_gone"} 1.0' in metrics
+        assert 'code="internal"' not in metrics
 
 
 async def test_not_ready_while_warming_up(photo, monkeypatch):
