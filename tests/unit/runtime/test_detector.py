@@ -12,8 +12,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from service.errors import ModelError
 from service.runtime.haar import HaarDetector
-from service.runtime.yunet import YunetDetector
 from service.runtime.session import SessionOptions
+from service.runtime.yunet import YunetDetector
 
 ROOT = Path(__file__).parents[3]
 SHARED = ROOT.parent / "shared"
