@@ -40,7 +40,7 @@ class AnalyzeQuery(BaseModel):
         Field(
             max_length=32,
             description="Subset of `emotion,gender,age`, comma-separated: others are neither run "
-            "nor returned; empty for detection only.",
+            "nor returned; empty for detection only, left out for all that are served.",
             examples=["emotion,age"],
         ),
     ] = None

@@ -31,7 +31,8 @@ class Options:
 
     models: tuple[str, ...] = ()
     """A head is served by the first of these that has it, else by its default."""
-    attributes: frozenset[Head] = frozenset(HEADS)
+    attributes: frozenset[Head] | None = None
+    """Heads that are run and returned; None for every one that is served."""
     max_faces: int = 100
     min_face_px: float = 0.0
     """In pixels of the full image."""
@@ -180,7 +181,8 @@ class Analyzer:
             if name not in self.models:
                 raise InvalidOption(f"no model {name!r}; there are {', '.join(self.models)}")
         by_head = self.default_heads | _by_head([self.models[n].card for n in options.models])
-        wanted = [head for head in HEADS if head in options.attributes]
+        asked = by_head.keys() if options.attributes is None else options.attributes
+        wanted = [head for head in HEADS if head in asked]
         if missing := [head for head in wanted if head not in by_head]:
             raise InvalidOption(f"no model that is served has the head {missing[0]!r}")
         return {head: by_head[head] for head in wanted}

@@ -298,9 +298,14 @@ async def test_a_model_that_is_not_served_is_named(make: Make) -> None:
 async def test_a_head_that_no_model_has_is_an_invalid_option(make: Make) -> None:
     setup = await make(emotion())
     with pytest.raises(InvalidOption, match="'gender'"):
-        await setup.analyzer.analyze(PHOTO, Options())
-    only = Options(attributes=frozenset({"emotion"}))
-    assert len((await setup.analyzer.analyze(PHOTO, only)).faces) == 2
+        await setup.analyzer.analyze(PHOTO, Options(attributes=frozenset({"emotion", "gender"})))
+
+
+async def test_who_asks_for_nothing_gets_the_heads_that_are_served(make: Make) -> None:
+    setup = await make(emotion())
+    result = await setup.analyzer.analyze(PHOTO, Options())
+    assert set(result.models) == {"detector", "emotion"}
+    assert [set(face.predictions) for face in result.faces] == [{"emotion"}] * 2
 
 
 # Errors ------------------------------------------------------------------------------------------
