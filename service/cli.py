@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from itertools import count
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -31,8 +33,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Faces in images: emotion, gender and age band.",
 )
-out = Console()
-err = Console(stderr=True)
+# Plain text: a photo may be called `[/b].jpg`.
+out = Console(markup=False, emoji=False, highlight=False)
+err = Console(markup=False, emoji=False, highlight=False, stderr=True, soft_wrap=True)
 
 
 @app.command(
@@ -48,7 +51,11 @@ def serve(context: typer.Context) -> None:
 
     settings = _settings(context.args)
     configure_logging(settings.log_level)
-    run(create_app(settings), settings)
+    try:
+        application = create_app(settings)
+    except MienError as error:
+        _quit(str(error))
+    run(application, settings)
 
 
 @app.command()
@@ -95,24 +102,43 @@ async def _analyze(
 ) -> int:
     """Analyse photo by photo, going on after a bad one; gives how many failed."""
     failed = 0
+    targets = _targets(photos, annotate_dir) if annotate_dir is not None else {}
     async with _started(settings) as analyzer:
         for photo in photos:
             try:
                 data = photo.read_bytes()
                 result = await analyzer.analyze(data, default_options(settings))
                 _report(photo, result, json=json)
-                if annotate_dir is not None:
-                    _write_annotated(data, result, annotate_dir / f"{photo.stem}.png", settings)
+                if photo in targets:
+                    _write_annotated(data, result, targets[photo], settings)
+            except BrokenPipeError:
+                raise  # nobody reads on, as behind `| head`; that is no photo's fault
             except (MienError, OSError) as error:
                 failed += 1
-                err.print(f"{photo}: {error}", style="red", highlight=False)
+                err.print(f"{_shown(photo)}: {error}", style="red")
     return failed
+
+
+def _targets(photos: Sequence[Path], folder: Path) -> dict[Path, Path]:
+    """Where each photo's drawing goes: a stem's second gets a number, no photo is overwritten."""
+    taken = {os.path.realpath(photo) for photo in photos}
+    targets: dict[Path, Path] = {}
+    for photo in dict.fromkeys(photos):
+        names = (f"{photo.stem}{'' if n == 1 else f'-{n}'}.png" for n in count(1))
+        targets[photo] = next(
+            path for name in names if os.path.realpath(path := folder / name) not in taken
+        )
+        taken.add(os.path.realpath(targets[photo]))
+    return targets
 
 
 @asynccontextmanager
 async def _started(settings: Settings) -> AsyncIterator[Analyzer]:
     analyzer = _open(settings)
-    await analyzer.start()
+    try:
+        await analyzer.start()
+    except MienError as error:
+        _quit(str(error))
     try:
         yield analyzer
     finally:
@@ -121,28 +147,36 @@ async def _started(settings: Settings) -> AsyncIterator[Analyzer]:
 
 def _report(photo: Path, result: Result, *, json: bool) -> None:
     if json:
-        answer = to_json(result, request_id=str(photo), landmarks=True)
+        answer = to_json(result, request_id=_shown(photo), landmarks=True)
         typer.echo(answer.model_dump_json(exclude_unset=True))
         return
-    table = Table("face", *HEADS, title=f"{photo} ({result.width}x{result.height})")
+    table = Table("face", *HEADS, title=f"{_shown(photo)} ({result.width}x{result.height})")
     for face in result.faces:
         table.add_row(*_cells(face))
-    out.print(table if result.faces else f"{photo}: no face")
+    out.print(table if result.faces else f"{_shown(photo)}: no face")
 
 
 def _cells(analyzed: AnalyzedFace) -> list[str]:
     box = analyzed.face.box
     where = f"{box.width:.0f}x{box.height:.0f} at {box.x:.0f},{box.y:.0f}"
-    said = [analyzed.predictions[head] for head in HEADS]
-    return [where, *(f"{p.label}{'?' if p.uncertain else ''} {p.probability:.0%}" for p in said)]
+    said = [analyzed.predictions.get(head) for head in HEADS]
+    return [
+        where,
+        *(f"{p.label}{'?' if p.uncertain else ''} {p.probability:.0%}" if p else "" for p in said),
+    ]
+
+
+def _shown(path: Path) -> str:
+    """A name that terminal and JSON can take: one that is no UTF-8 has replacement characters."""
+    return os.fsencode(path).decode(errors="replace")
 
 
 def _write_annotated(data: bytes, result: Result, path: Path, settings: Settings) -> None:
     image = decode(data, image_limits(settings))
     path.parent.mkdir(parents=True, exist_ok=True)
-    if not cv2.imwrite(str(path), annotate(image.pixels, result.faces)):
-        raise OSError(f"cannot write {path}")
-    err.print(f"wrote {path}", highlight=False)
+    # Not by `imwrite`: on Windows it takes no name beyond the code page.
+    path.write_bytes(cv2.imencode(".png", annotate(image.pixels, result.faces))[1].tobytes())
+    err.print(f"wrote {_shown(path)}")
 
 
 def _open(settings: Settings) -> Analyzer:
@@ -163,5 +197,5 @@ def _settings(flags: Sequence[str] | None = None) -> Settings:
 
 
 def _quit(message: str) -> NoReturn:
-    err.print(f"mien: {message}", style="red", highlight=False)
+    err.print(f"mien: {message}", style="red")
     raise typer.Exit(2)

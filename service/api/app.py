@@ -30,8 +30,11 @@ recognition is restricted or forbidden in some settings (EU AI Act, Articles 5 a
 def create_app(settings: Settings) -> FastAPI:
     """Make the application for `settings`.
 
-    Models are loaded and verified when it starts up, which fails on a bad one; it answers
-    `/livez` while they are being warmed up and `/readyz` says when they are.
+    Models are loaded and verified here; when it starts up they are warmed up, while it answers
+    `/livez` and `/readyz` says when they are. It starts once: what was stopped stays so.
+
+    Raises:
+        ModelError: a model, or the detector's file, is missing, damaged or not what its card says.
     """
     metrics = Metrics(CollectorRegistry())
     app = FastAPI(
@@ -47,6 +50,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.metrics = metrics
     app.state.gate = Gate(settings)
     app.state.options = default_options(settings)
+    app.state.analyzer = open_analyzer(settings, metrics)
     app.include_router(ops.router, tags=["operations"])
     app.include_router(rest.router, tags=["analysis"])
     problems.install(app)
@@ -57,7 +61,7 @@ def create_app(settings: Settings) -> FastAPI:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
-    analyzer = app.state.analyzer = open_analyzer(settings, app.state.metrics)
+    analyzer: Analyzer = app.state.analyzer
     starting = asyncio.create_task(_start(analyzer))
     try:
         yield

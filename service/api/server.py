@@ -9,6 +9,7 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
+from service.core.pipeline import Analyzer
 from service.settings import Settings
 
 
@@ -38,10 +39,9 @@ class _DrainingServer(uvicorn.Server):
         await super().serve(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        analyzer = getattr(self._app.state, "analyzer", None)
-        first = analyzer is not None and not analyzer.draining
-        if analyzer is not None:
-            analyzer.drain()
+        analyzer: Analyzer = self._app.state.analyzer
+        first = not analyzer.draining
+        analyzer.drain()
         if first and self._delay_s > 0 and self._loop is not None:
             # A load balancer needs a moment to see /readyz before connections are refused.
             stop = super().handle_exit

@@ -1,0 +1,139 @@
+"""The `mien` command, on tiny real models."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import cv2
+import pytest
+from typer.testing import CliRunner, Result
+
+import service
+from service.cli import app
+from tests.fakes import make_model_folder
+
+PHOTO = (Path(__file__).parents[1] / "media" / "astronaut.jpg").read_bytes()
+
+
+@pytest.fixture(autouse=True)
+def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in [name for name in os.environ if name.upper().startswith("MIEN_")]:
+        monkeypatch.delenv(name)
+    folder = tmp_path / "models"
+    make_model_folder(folder, "moods", heads=("emotion",))
+    make_model_folder(folder, "ages", heads=("gender", "age"))
+    monkeypatch.setenv("MIEN_MODELS_DIR", str(folder))
+    # It would take over the log of the whole test run.
+    monkeypatch.setattr("service.api.telemetry.configure_logging", lambda level: None)
+    return folder
+
+
+def mien(*args: str | Path) -> Result:
+    return CliRunner().invoke(app, [str(arg) for arg in args])
+
+
+def photo(folder: Path, name: str) -> Path:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(PHOTO)
+    return path
+
+
+def test_a_table_for_people(tmp_path: Path) -> None:
+    result = mien("analyze", photo(tmp_path, "a.jpg"))
+    assert result.exit_code == 0
+    assert "emotion" in result.stdout
+    assert result.stderr == ""
+
+
+def test_json_is_one_object_a_line_and_nothing_else(tmp_path: Path) -> None:
+    photos = [photo(tmp_path, "a.jpg"), tmp_path / "missing.jpg", photo(tmp_path, "b.jpg")]
+    result = mien("analyze", "--json", "--annotate", tmp_path / "out", *photos)
+    assert result.exit_code == 1
+    answers = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [answer["request_id"] for answer in answers] == [str(photos[0]), str(photos[2])]
+    assert [len(answer["faces"]) for answer in answers] == [1, 1]
+    assert "missing.jpg" in result.stderr
+
+
+def test_what_cannot_be_read_is_named_and_the_others_are_analysed(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(PHOTO[:1000])
+    result = mien("analyze", tmp_path, broken, photo(tmp_path, "a.jpg"))
+    assert result.exit_code == 1
+    assert len(result.stderr.splitlines()) == 2
+    assert "a.jpg (512x512)" in result.stdout
+
+
+@pytest.mark.parametrize("name", ["[/b].jpg", "[bold]a.jpg", ":dog:.jpg"])
+def test_a_name_is_no_markup(tmp_path: Path, name: str) -> None:
+    result = mien("analyze", os.path.relpath(photo(tmp_path, name)), tmp_path / f"no{name}")
+    assert isinstance(result.exception, SystemExit)
+    assert name in result.stdout
+    assert f"no{name}" in result.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere each name is Unicode")
+@pytest.mark.parametrize("flags", [(), ("--json",)])
+def test_a_name_that_is_no_text(tmp_path: Path, flags: tuple[str, ...]) -> None:
+    path = photo(tmp_path, os.fsdecode(b"\xff.jpg"))
+    result = mien("analyze", *flags, "--annotate", tmp_path / "out", path)
+    assert result.exit_code == 0, result.output
+    assert "\ufffd.jpg" in result.stdout
+    assert (tmp_path / "out" / os.fsdecode(b"\xff.png")).is_file()
+
+
+def test_photos_of_one_stem_are_drawn_side_by_side(tmp_path: Path) -> None:
+    photos = [photo(tmp_path, name) for name in ("a/x.jpg", "b/x.jpg", "b/x.jpeg", "y.jpg")]
+    for _ in range(2):  # the second time over the first's
+        assert mien("analyze", "--annotate", tmp_path / "out", *photos).exit_code == 0
+        written = sorted(path.name for path in (tmp_path / "out").iterdir())
+        assert written == ["x-2.png", "x-3.png", "x.png", "y.png"]
+
+
+def test_a_photo_is_never_drawn_over(tmp_path: Path) -> None:
+    path = tmp_path / "x.png"
+    path.write_bytes(PHOTO)
+    assert mien("analyze", "--annotate", tmp_path, path).exit_code == 0
+    assert path.read_bytes() == PHOTO
+    assert cv2.imread(str(tmp_path / "x-2.png")).shape == (512, 512, 3)
+
+
+def test_heads_that_are_not_served_are_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MIEN_MODELS", "moods")
+    result = mien("analyze", photo(tmp_path, "a.jpg"))
+    assert result.exit_code == 0, result.stderr
+
+
+def test_models_are_listed_with_their_defaults() -> None:
+    result = mien("models")
+    assert result.exit_code == 0
+    assert "moods@1.0.0" in result.stdout
+    assert "ages@1.0.0" in result.stdout
+
+
+def test_version() -> None:
+    assert mien("version").stdout == f"{service.__version__}\n"
+
+
+@pytest.mark.parametrize("command", [("models",), ("analyze", "x.jpg"), ("serve", "--port", "0")])
+def test_a_damaged_model_is_one_line_and_status_2(models: Path, command: tuple[str, ...]) -> None:
+    (models / "moods" / "model.onnx").write_bytes(b"other")
+    result = mien(*command)
+    assert result.exit_code == 2
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("mien: model 'moods': model.onnx has sha256")
+    assert result.stdout == ""
+
+
+def test_a_wrong_setting_is_one_line_and_status_2(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MIEN_MAX_FACES", "many")
+    result = mien("models")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("mien: setting max_faces: ")
+    assert len(result.stderr.splitlines()) == 1
