@@ -9,6 +9,7 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
+from service.api.protocol import BoundedProtocol
 from service.core.pipeline import Analyzer
 from service.settings import Settings
 
@@ -19,6 +20,7 @@ def run(app: FastAPI, settings: Settings) -> None:
         app,
         host=settings.host,
         port=settings.port,
+        http=BoundedProtocol,
         log_config=None,
         access_log=False,
         server_header=False,

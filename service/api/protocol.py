@@ -1,0 +1,83 @@
+"""uvicorn's HTTP protocol, with bounds on a request's head and the contract's form of errors."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from uuid import uuid4
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from service.api import problems
+
+MAX_HEAD_BYTES = 65_536
+HEAD_TIMEOUT_S = 10.0
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """Ends a connection whose request line and headers, or trailers, are too long or too slow.
+
+    httptools has no limit of its own: 150 MB of headers were taken, and kept.
+    """
+
+    _unparsed = 0
+    """Bytes since a head was complete or a body grew."""
+    _head_timeout: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A client may not connect and say nothing."""
+        super().connection_made(transport)
+        self._expect_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nothing is left to wait for."""
+        self._stop_timer()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse `data`; the callbacks below reset the count where it made progress."""
+        self._unparsed += len(data)
+        super().data_received(data)
+        if self._unparsed > MAX_HEAD_BYTES and not self.transport.is_closing():
+            self.send_400_response(f"the request's head is over {MAX_HEAD_BYTES:,} bytes")
+
+    def on_message_begin(self) -> None:
+        """The first byte of a request, perhaps on a connection that was kept alive."""
+        self._expect_head()
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """From here on the application's own limits hold."""
+        self._stop_timer()
+        self._unparsed = 0
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """The application counts these."""
+        self._unparsed = 0
+        super().on_body(body)
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what never reached the application as it would have."""
+        error, request_id = problems.BadRequest(msg), uuid4().hex
+        problems.note(error, self.config.app.state.metrics)  # type: ignore[union-attr]
+        body = json.dumps(problems.problem(error, instance="", request_id=request_id))
+        head = (
+            "HTTP/1.1 400 Bad Request",
+            f"content-type: {problems.MEDIA_TYPE}",
+            f"content-length: {len(body)}",
+            f"x-request-id: {request_id}",
+            "server-timing: total;dur=0.00",
+            "connection: close",
+        )
+        self.transport.write("\r\n".join((*head, "", body)).encode())
+        self.transport.close()
+
+    def _expect_head(self) -> None:
+        self._stop_timer()
+        self._head_timeout = self.loop.call_later(HEAD_TIMEOUT_S, self.transport.close)
+
+    def _stop_timer(self) -> None:
+        if self._head_timeout is not None:
+            self._head_timeout.cancel()
+            self._head_timeout = None

@@ -1,0 +1,114 @@
+"""What never reaches the application: over a socket, since only there it is to be seen."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import uvicorn
+from fastapi import FastAPI, Request
+from prometheus_client import CollectorRegistry
+from uvicorn.server import ServerState
+
+from service.api import protocol
+from service.core.metrics import Metrics
+
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+@asynccontextmanager
+async def connected() -> AsyncIterator[Streams]:
+    app = FastAPI()
+    app.state.metrics = Metrics(CollectorRegistry())
+
+    @app.post("/echo")
+    async def echo(request: Request) -> int:
+        return len(await request.body())
+
+    config = uvicorn.Config(app, log_config=None)
+    config.load()
+    server = await asyncio.get_running_loop().create_server(
+        lambda: protocol.BoundedProtocol(config, ServerState(), {}), "127.0.0.1", 0
+    )
+    reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+    yield reader, writer
+    writer.close()
+    server.close()
+    await server.wait_closed()
+
+
+@pytest.fixture
+async def connection() -> AsyncIterator[Streams]:
+    async with connected() as streams:
+        yield streams
+
+
+async def answer(connection: Streams) -> tuple[str, dict[str, str], bytes]:
+    """Status line, headers and body of the next response."""
+    reader, _ = connection
+    head = (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)).decode()
+    status, *lines = head.strip().split("\r\n")
+    headers = dict(line.lower().split(": ", 1) for line in lines)
+    return status, headers, await reader.readexactly(int(headers["content-length"]))
+
+
+async def assert_refused(connection: Streams, detail: str) -> None:
+    status, headers, body = await answer(connection)
+    problem = json.loads(body)
+    assert status == "HTTP/1.1 400 Bad Request"
+    assert headers["content-type"] == "application/problem+json"
+    assert (problem["status"], problem["code"]) == (400, "bad_request")
+    assert problem["request_id"] == headers["x-request-id"]
+    assert detail in problem["detail"]
+    assert await asyncio.wait_for(connection[0].read(), 10) == b""  # closed
+
+
+@pytest.mark.parametrize("garbage", [b"GARBAGE\r\n\r\n", b"POST /echo HTTP/1.1\r\n: x\r\n\r\n"])
+async def test_what_is_no_http_is_a_problem(connection: Streams, garbage: bytes) -> None:
+    connection[1].write(garbage)
+    await assert_refused(connection, "Invalid HTTP request")
+
+
+def over_the_limit(start: bytes, line: bytes) -> bytes:
+    """One byte too many, and no more: what is left unread when it closes resets the connection."""
+    return (start + line * 70_000)[: protocol.MAX_HEAD_BYTES + 1]
+
+
+@pytest.mark.parametrize("line", [b"x: " + b"a" * 90 + b"\r\n", b"x"])
+async def test_an_endless_head_is_refused(connection: Streams, line: bytes) -> None:
+    connection[1].write(over_the_limit(b"POST /echo HTTP/1.1\r\n", line))
+    await assert_refused(connection, "65,536")
+
+
+async def test_endless_trailers_are_refused(connection: Streams) -> None:
+    _, writer = connection
+    writer.write(b"POST /echo HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n0\r\n")
+    await writer.drain()
+    await asyncio.sleep(0.05)  # so that they do not come in one piece with the head
+    writer.write(over_the_limit(b"", b"x: " + b"a" * 90 + b"\r\n"))
+    await assert_refused(connection, "65,536")
+
+
+async def test_bodies_may_be_larger_and_connections_are_kept(connection: Streams) -> None:
+    _, writer = connection
+    head = b"POST /echo HTTP/1.1\r\nhost: a\r\ncontent-length: 300000\r\nx: " + b"a" * 60_000
+    for _ in range(3):
+        writer.write(head + b"\r\n\r\n" + bytes(300_000))
+        assert (await answer(connection))[2] == b"300000"
+    chunk = b"3e8\r\n" + bytes(1000) + b"\r\n"
+    writer.write(b"POST /echo HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n")
+    writer.write(chunk * 300 + b"0\r\n\r\n")
+    assert (await answer(connection))[2] == b"300000"
+
+
+@pytest.mark.parametrize("sent", [b"", b"POST /echo HTTP/1.1\r\n"])
+async def test_a_slow_head_ends_the_connection(
+    monkeypatch: pytest.MonkeyPatch, sent: bytes
+) -> None:
+    monkeypatch.setattr(protocol, "HEAD_TIMEOUT_S", 0.05)
+    async with connected() as (reader, writer):
+        writer.write(sent)
+        assert await asyncio.wait_for(reader.read(), 10) == b""
