@@ -45,6 +45,8 @@ def create_app(settings: Settings) -> FastAPI:
         # Swagger and ReDoc would load scripts from elsewhere.
         docs_url=None,
         redoc_url=None,
+        # A redirect would repeat whatever host the client named.
+        redirect_slashes=False,
     )
     app.state.settings = settings
     app.state.metrics = metrics

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 import service
 from service.api.deps import admit
-from service.api.rest import find_model
+from service.api.rest import find_model, problem_responses
 from service.core.pipeline import Analyzer
 from service.errors import NotReady, ServiceClosed
 from service.types import Head
@@ -58,8 +58,12 @@ async def live() -> Status:
     return Status(status="live")
 
 
-@router.get("/readyz", summary="Whether work is taken")
-@router.get("/v2/health/ready", summary="Open Inference Protocol: ready")
+@router.get("/readyz", summary="Whether work is taken", responses=problem_responses(503))
+@router.get(
+    "/v2/health/ready",
+    summary="Open Inference Protocol: ready",
+    responses=problem_responses(503),
+)
 async def ready(request: Request) -> Status:
     """200, or 503 with the reason."""
     analyzer: Analyzer = request.app.state.analyzer
@@ -69,7 +73,12 @@ async def ready(request: Request) -> Status:
     return Status(status="ready")
 
 
-@router.get("/metrics", summary="Prometheus metrics", response_class=Response)
+@router.get(
+    "/metrics",
+    summary="Prometheus metrics",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+)
 async def metrics(request: Request) -> Response:
     """Prometheus text format."""
     body = generate_latest(request.app.state.metrics.registry)
@@ -86,6 +95,7 @@ async def server() -> ServerOut:
     "/v2/models/{name}",
     summary="Open Inference Protocol: model metadata",
     dependencies=[Depends(admit)],
+    responses=problem_responses(401, 404, 429, 503),
 )
 async def model_metadata(request: Request, name: str) -> ModelMetadataOut:
     """Names, types and shapes of a model's tensors."""
@@ -107,7 +117,11 @@ async def model_metadata(request: Request, name: str) -> ModelMetadataOut:
     )
 
 
-@router.get("/v2/models/{name}/ready", summary="Open Inference Protocol: model ready")
+@router.get(
+    "/v2/models/{name}/ready",
+    summary="Open Inference Protocol: model ready",
+    responses=problem_responses(404, 503),
+)
 async def model_ready(request: Request, name: str) -> Status:
     """200 where the model is served and work is taken, 404 or 503 otherwise."""
     find_model(request, name)

@@ -148,4 +148,7 @@ def _headers(error: Exception) -> dict[str, str]:
         return {"retry-after": str(math.ceil(error.retry_after_s))}
     if isinstance(error, Unauthorized):
         return {"www-authenticate": "Bearer"}
-    return dict(getattr(error, "headers", None) or {})
+    headers = dict(getattr(error, "headers", None) or {})
+    if headers.get("Allow") == "GET":
+        headers["Allow"] = "GET, HEAD"  # see `Telemetry`
+    return headers

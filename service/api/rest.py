@@ -32,9 +32,15 @@ from service.api.schemas import (
     to_json,
 )
 from service.core.pipeline import Analyzer
-from service.errors import MienError
 
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
+_TIMEOUT = {
+    "name": "Request-Timeout-Ms",
+    "in": "header",
+    "description": "How long the client waits, at most the server's own limit: work that cannot be "
+    "done by then is dropped before it is run.",
+    "schema": {"type": "integer", "minimum": 1, "maximum": 999_999_999},
+}
 
 
 def _form(field: str, schema: dict[str, Any]) -> dict[str, Any]:
@@ -43,6 +49,7 @@ def _form(field: str, schema: dict[str, Any]) -> dict[str, Any]:
 
 
 _IMAGE_BODY = {
+    "parameters": [_TIMEOUT],
     "requestBody": {
         "required": True,
         "content": {
@@ -53,31 +60,35 @@ _IMAGE_BODY = {
                 "example": {"image": "/9j/4AAQSkZJRgABAQ…"},
             },
         },
-    }
+    },
 }
 _BATCH_BODY = {
+    "parameters": [_TIMEOUT],
     "requestBody": {
         "required": True,
         "content": {
             "multipart/form-data": _form("images", {"type": "array", "items": _BINARY["schema"]})
         },
-    }
+    },
 }
 
 
-def _problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """What OpenAPI says of each error status: its codes, in one body."""
-    titles: dict[int, list[str]] = {}
+def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """What OpenAPI says of the error statuses of a call: their codes, all in one form."""
+    titles = {404: ["`not_found`: Not Found."]}
     for _, kind in problems.KINDS:
         titles.setdefault(kind.status, []).append(f"`{kind.code}`: {kind.title}.")
     content = {problems.MEDIA_TYPE: {"schema": ProblemOut.model_json_schema()}}
+    # With a default FastAPI leaves out its own form of a 422, which is never sent.
+    described = {"default": "Any other error."} | {s: " ".join(titles[s]) for s in statuses}
     return {
-        status: {"description": " ".join(titles[status]), "content": content} for status in statuses
+        status: {"description": description, "content": content}
+        for status, description in described.items()
     }
 
 
 router = APIRouter(prefix="/v1", dependencies=[Depends(admit)])
-_WORK_ERRORS = _problem_responses(400, 401, 413, 415, 422, 429, 503, 504)
+_WORK_ERRORS = problem_responses(400, 401, 413, 415, 422, 429, 503, 504)
 
 
 @router.post(
@@ -113,14 +124,18 @@ async def analyze_batch(request: Request, query: Annotated[AnalyzeQuery, Query()
     return _respond(request, BatchOut(request_id=request.state.request_id, results=results))
 
 
-@router.get("/models", summary="Every served model", responses=_problem_responses(401, 429))
+@router.get("/models", summary="Every served model", responses=problem_responses(401, 429, 503))
 async def models(request: Request) -> ModelsOut:
     """The cards of all models."""
     analyzer: Analyzer = request.app.state.analyzer
     return ModelsOut(models=[_model(analyzer, name) for name in analyzer.models])
 
 
-@router.get("/models/{name}", summary="One served model", responses=_problem_responses(401, 429))
+@router.get(
+    "/models/{name}",
+    summary="One served model",
+    responses=problem_responses(401, 404, 429, 503),
+)
 async def model(request: Request, name: str) -> ModelOut:
     """The card of one model."""
     return find_model(request, name)
@@ -156,7 +171,7 @@ async def _batch_item(
 ) -> BatchItemOut:
     try:
         return BatchItemOut(result=await _analyze(request, data, query, until))
-    except MienError as error:
+    except Exception as error:  # whatever it is, the other images get their answers
         problems.note(error, request.app.state.metrics)
         body = problems.problem(
             error, instance=request.url.path, request_id=request.state.request_id

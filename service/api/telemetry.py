@@ -24,7 +24,7 @@ log = structlog.get_logger(__name__)
 
 
 def configure_logging(level: str) -> None:
-    """JSON lines on standard output, of this service and of the server under it."""
+    """JSON lines on standard error, of this service and of the server under it."""
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -67,6 +67,8 @@ class Telemetry:
         request_id = _request_id(headers)
         traceparent = headers.get("traceparent", "")
         scope.setdefault("state", {})["request_id"] = request_id
+        # RFC 9110, 9.3.2: a HEAD is a GET; the server leaves the body out.
+        inner = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
         status = 0
 
         async def send_with_headers(message: Message) -> None:
@@ -85,7 +87,7 @@ class Telemetry:
         with structlog.contextvars.bound_contextvars(request_id=request_id, **_trace(traceparent)):
             self._metrics.in_flight.inc()
             try:
-                await self._app(scope, receive, send_with_headers)
+                await self._app(inner, receive, send_with_headers)
             except Exception as error:
                 if status:
                     raise
@@ -93,12 +95,12 @@ class Telemetry:
                 await response(scope, receive, send_with_headers)
             finally:
                 self._metrics.in_flight.dec()
-                self._observe(scope, status, perf_counter() - started)
+                # The route's template, not the path: a label must not be the client's to invent.
+                route = getattr(inner.get("route"), "path", "unmatched")
+                method = scope["method"] if scope["method"] in _METHODS else "other"
+                self._observe(route, method, status, perf_counter() - started)
 
-    def _observe(self, scope: Scope, status: int, seconds: float) -> None:
-        # The route's template, not the path: a label must not be the client's to invent.
-        route = getattr(scope.get("route"), "path", "unmatched")
-        method = scope["method"] if scope["method"] in _METHODS else "other"
+    def _observe(self, route: str, method: str, status: int, seconds: float) -> None:
         self._metrics.http_seconds.labels(route, method, str(status)).observe(seconds)
         log.info("request", method=method, route=route, status=status, seconds=round(seconds, 6))
 

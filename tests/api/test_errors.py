@@ -132,6 +132,9 @@ async def test_unknown_paths_and_methods(client):
     wrong = await client.get("/v1/analyze")
     assert_problem(wrong, 405, "method_not_allowed")
     assert wrong.headers["allow"] == "POST"
+    assert (await client.put("/v1/models")).headers["allow"] == "GET, HEAD"
+    # No redirect: it would be built from the host that the client names.
+    assert_problem(await client.get("/v1/models/"), 404, "not_found")
 
 
 async def test_batch_forms(client, photo):
@@ -386,6 +389,26 @@ async def test_an_unexpected_error_says_nothing_of_the_inside(photo, monkeypatch
         metrics = (await client.get("/metrics")).text
         assert 'mien_errors_total{code="internal"} 1.0' in metrics
         assert 'code="500",method="POST",route="/v1/analyze"' in metrics
+
+
+async def test_an_unexpected_error_of_one_image_leaves_the_others_of_a_batch(photo, monkeypatch):
+    from service.api.schemas import to_json
+
+    calls = iter([True, False])
+
+    def fail_once(*args, **kwargs):
+        if next(calls):
+            raise RuntimeError("secret /etc/path")
+        return to_json(*args, **kwargs)
+
+    async with served(slots=1) as client:
+        monkeypatch.setattr("service.api.rest.to_json", fail_once)
+        response = await client.post("/v1/analyze/batch", files=[("images", photo)] * 2)
+        assert response.status_code == 200
+        first, second = response.json()["results"]
+        assert first["error"]["code"] == "internal"
+        assert "secret" not in response.text
+        assert len(second["result"]["faces"]) == 1
 
 
 async def test_a_model_that_fails_is_an_internal_error(photo, monkeypatch):

@@ -111,6 +111,31 @@ async def test_openapi_describes_every_option_and_error(client):
     assert schema["components"]["schemas"]["AnalyzeOut"]["examples"]
 
 
+async def test_openapi_knows_no_other_form_of_errors(client):
+    schema = (await client.get("/openapi.json")).json()
+    assert "HTTPValidationError" not in schema["components"]["schemas"]
+    for path, methods in schema["paths"].items():
+        for operation in methods.values():
+            for status, response in operation["responses"].items():
+                if status != "200":
+                    assert set(response["content"]) == {"application/problem+json"}, path
+    one = schema["paths"]["/v1/models/{name}"]["get"]["responses"]
+    assert {"200", "401", "404", "429", "503"} <= set(one)
+    assert "503" in schema["paths"]["/readyz"]["get"]["responses"]
+    for path in ("/v1/analyze", "/v1/analyze/batch"):
+        parameters = schema["paths"][path]["post"]["parameters"]
+        assert "Request-Timeout-Ms" in [p["name"] for p in parameters if p["in"] == "header"]
+
+
+async def test_head_is_a_get_without_its_body(client):
+    for path in ("/livez", "/v1/models", "/metrics", "/openapi.json"):
+        assert (await client.head(path)).status_code == 200, path
+    assert (await client.head("/nowhere")).status_code == 404
+    refused = await client.head("/v1/analyze")
+    assert (refused.status_code, refused.headers["allow"]) == (405, "POST")
+    assert 'method="HEAD",route="/livez"' in (await client.get("/metrics")).text
+
+
 async def test_no_page_loads_from_elsewhere(client):
     for path in ("/docs", "/redoc"):
         assert (await client.get(path)).status_code == 404
