@@ -157,9 +157,9 @@ class Analyzer:
         timings = _timings(served, answers, started)
         self._observe(prepared, timings)
         return Result(
-            width=prepared.image.width,
-            height=prepared.image.height,
-            orientation=prepared.image.orientation,
+            width=prepared.width,
+            height=prepared.height,
+            orientation=prepared.orientation,
             faces=tuple(
                 AnalyzedFace(face, _predictions(index, heads, answers), quality)
                 for index, (face, quality) in enumerate(

@@ -31,9 +31,14 @@ class PrepareJob:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """Faces, largest first, in pixels of the full upright image, and their crops by model."""
+    """Faces, largest first, in pixels of the full upright image, and their crops by model.
 
-    image: Image
+    The image itself is let go: up to 150 MB would be kept for as long as the models are waited for.
+    """
+
+    width: int
+    height: int
+    orientation: int
     faces: tuple[Face, ...]
     qualities: tuple[Quality, ...]
     crops: Mapping[str, Sequence[NDArray[np.uint8]]]
@@ -74,7 +79,9 @@ class Preparer:
         again_s = perf_counter() - detected
         boxes = [face.box.scaled(image.scale) for face in faces]
         return Prepared(
-            image,
+            image.width,
+            image.height,
+            image.orientation,
             faces,
             tuple(_quality(image, box) for box in boxes),
             {
@@ -105,7 +112,9 @@ class Preparer:
         decode_s = perf_counter() - started
         face = Face(Box(0.0, 0.0, float(image.width), float(image.height)), 1.0)
         return Prepared(
-            image,
+            image.width,
+            image.height,
+            image.orientation,
             (face,),
             (_quality(image, face.box.scaled(image.scale)),),
             {name: [crop_whole(image.pixels, spec)] for name, spec in job.specs.items()},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import numpy as np
@@ -131,7 +132,7 @@ def test_a_large_jpeg_is_searched_small_and_reported_large(decodes: list[Image])
     prepared = prepare(detector, encode(noise(1920, 2560), ".jpg"))
     assert detector.shapes == [(480, 640, 3)]
     assert len(decodes) == 1, "these faces have pixels enough"
-    assert (prepared.image.width, prepared.image.height) == (2560, 1920)
+    assert (prepared.width, prepared.height) == (2560, 1920)
     big = prepared.faces[0]
     assert (big.box.x, big.box.y) == pytest.approx((1280, 192))
     assert (big.box.width, big.box.height) == pytest.approx((768, 768))
@@ -196,6 +197,14 @@ def test_small_images_and_other_formats_are_decoded_in_full(decodes: list[Image]
     prepare(FakeDetector(SMALL), encode(noise(600, 800), ".jpg"))
     prepare(FakeDetector(SMALL), encode(noise(960, 1280), ".png"))
     assert [image.scale for image in decodes] == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("detect", [True, False])
+def test_the_image_is_let_go(detect: bool, decodes: list[Image]) -> None:
+    prepared = prepare(FakeDetector(BIG), encode(noise(400, 400)), detect=detect)
+    pixels = weakref.ref(decodes.pop().pixels)
+    assert pixels() is None
+    assert prepared.crops
 
 
 # The whole image as one face ---------------------------------------------------------------------
