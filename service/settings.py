@@ -89,8 +89,9 @@ class Settings(BaseSettings):
     max_batch_images: int = Field(16, ge=1, le=256, description="Images in one batch request.")
     max_batch_bytes: int = Field(80_000_000, ge=1, description="Body of one batch request.")
 
-    max_requests: int = Field(
-        256, ge=1, description="Requests at a time; each may hold one body in memory."
+    max_requests: int = Field(256, ge=1, description="Requests at a time.")
+    max_held_bytes: int = Field(
+        500_000_000, ge=1, description="Bodies in memory at a time, of all requests together."
     )
     max_pending_images: int = Field(64, ge=1, description="Images that may wait to be decoded.")
     max_pending_faces: int = Field(1024, ge=1, description="Faces that may wait for a model.")
@@ -133,6 +134,8 @@ class Settings(BaseSettings):
             raise ValueError("max_pending_faces must be at least max_faces")
         if self.max_pending_images < self.max_batch_images:
             raise ValueError("max_pending_images must be at least max_batch_images")
+        if self.max_held_bytes < max(2 * self.max_bytes, self.max_batch_bytes):
+            raise ValueError("max_held_bytes must be at least max_batch_bytes and twice max_bytes")
         return self
 
     @classmethod

@@ -7,7 +7,7 @@ import base64
 import binascii
 import hmac
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from time import time
 from typing import Any, TypeVar
@@ -54,6 +54,7 @@ class Gate:
         self._limit = parse(settings.rate_limit) if settings.rate_limit else None
         self._limiter = MovingWindowRateLimiter(MemoryStorage())
         self._room = settings.max_requests
+        self._free_bytes = settings.max_held_bytes
 
     def admit(self, request: Request) -> None:
         """Let the request pass.
@@ -70,19 +71,31 @@ class Gate:
             raise RateLimited(max(reset - time(), 1.0))
 
     @contextmanager
-    def room(self, retry_after_s: float) -> Iterator[None]:
-        """Hold one of the places for requests: each may keep a whole body in memory.
+    def room(self, retry_after_s: float) -> Iterator[Callable[[int], None]]:
+        """Hold one of the places for requests; gives what counts the bytes of its body.
+
+        Many slow bodies would otherwise fill the memory before one of them is over its limit.
 
         Raises:
-            Overloaded: all places are taken.
+            Overloaded: all places are taken; from what it gives: the bytes do not fit.
         """
         if self._room == 0:
             raise Overloaded("too many requests at a time", retry_after_s=retry_after_s)
+        held = 0
+
+        def hold(count: int) -> None:
+            nonlocal held
+            if count > self._free_bytes:
+                raise Overloaded("too many bytes at a time", retry_after_s=retry_after_s)
+            self._free_bytes -= count
+            held += count
+
         self._room -= 1
         try:
-            yield
+            yield hold
         finally:
             self._room += 1
+            self._free_bytes += held
 
     def _check_key(self, request: Request) -> str:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
@@ -99,7 +112,7 @@ async def admit(request: Request) -> AsyncIterator[None]:
     """Dependency of every endpoint under `/v1`; it is asked before the body is read."""
     gate: Gate = request.app.state.gate
     gate.admit(request)
-    with gate.room(request.app.state.analyzer.retry_after_s):
+    with gate.room(request.app.state.analyzer.retry_after_s) as request.state.hold:
         yield
 
 
@@ -204,6 +217,7 @@ async def _limited(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
             received += len(chunk)
             if received > limit:
                 raise TooLarge("bytes", received, limit)
+            request.state.hold(len(chunk))
             yield chunk
     except ClientDisconnect as error:
         raise ClientGone("the client closed its connection before the end of its body") from error

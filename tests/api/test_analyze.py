@@ -11,6 +11,7 @@ import cv2
 import httpx
 import numpy as np
 import pytest
+from PIL import Image
 
 from service.types import AGE_BANDS, EMOTIONS, GENDERS
 from tests import images
@@ -86,6 +87,33 @@ async def test_every_lossless_format_gives_the_same(client, pixels, suffix):
     image = cv2.imencode(suffix, pixels, quality)[1].tobytes()
     answer = await analyze(client, image)
     assert without_noise(answer) == without_noise(await analyze(client, encode(pixels)))
+
+
+async def test_every_odd_form_gives_the_face(client, pixels):
+    alpha = np.dstack([pixels, np.full(pixels.shape[:2], 255, np.uint8)])
+    forms = {
+        "16 bit": encode(pixels.astype(np.uint16) * 257),
+        "alpha": encode(alpha),
+        "palette": images.pillow(pixels, "PNG", "P"),
+        "cmyk": images.pillow(pixels, "JPEG", "CMYK", quality=95),
+        "grey": encode(cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY)),
+        "animated": images.pillow(
+            pixels, "GIF", "P", save_all=True, append_images=[Image.new("RGB", (512, 512))]
+        ),
+    }
+    (expected,) = (await analyze(client, encode(pixels)))["faces"]
+    for form, data in forms.items():
+        answer = await analyze(client, data)
+        assert answer["image"] == {"width": 512, "height": 512, "orientation": 1}, form
+        (face,) = answer["faces"]
+        for side, value in face["box"].items():
+            assert value == pytest.approx(expected["box"][side], abs=8), form
+
+
+async def test_one_pixel_is_an_image_without_a_face(client):
+    answer = await analyze(client, encode(np.zeros((1, 1, 3), np.uint8)))
+    assert answer["image"] == {"width": 1, "height": 1, "orientation": 1}
+    assert answer["faces"] == []
 
 
 async def test_a_mislabelled_image_is_taken_for_what_it_is(client, pixels):
@@ -169,21 +197,21 @@ async def test_exif_orientation_is_undone_and_reported(client, pixels):
 
 async def test_concurrent_requests_give_what_they_give_alone(client, pixels):
     rng = np.random.default_rng(0)
-    images = [
+    photos = [
         encode(pixels, ".jpg"),
         encode(pixels[:, ::-1], ".jpg"),
         encode(pixels[20:260, 100:340]),
+        encode(rng.integers(0, 255, (64, 64, 3), np.uint8)),
     ]
-    images.append(encode(rng.integers(0, 255, (64, 64, 3), np.uint8)))
-    alone = [without_noise(await analyze(client, image)) for image in images]
-    order = [k % len(images) for k in range(200)]
+    alone = [without_noise(await analyze(client, image)) for image in photos]
+    order = [k % len(photos) for k in range(200)]
     random.Random(0).shuffle(order)
     # Fewer at a time than may wait: an overload is another test.
     gate = asyncio.Semaphore(16)
 
     async def one(k: int) -> dict[str, Any]:
         async with gate:
-            return without_noise(await analyze(client, images[k]))
+            return without_noise(await analyze(client, photos[k]))
 
     answers = await asyncio.gather(*(one(k) for k in order))
     for k, answer in zip(order, answers, strict=True):

@@ -13,6 +13,7 @@ import pytest
 from service.api import problems
 from tests import images
 from tests.api.conftest import running, served
+from tests.fakes import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -266,6 +267,18 @@ async def test_too_many_requests_at_a_time(photo, held):
         assert_problem(await post(client, photo), 503, "overloaded")
         held.released.set()
         assert (await first).status_code == 200
+        assert (await post(client, photo)).status_code == 200
+
+
+async def test_too_many_bytes_at_a_time(photo, held):
+    limits = {"max_bytes": 70_000, "max_batch_bytes": 70_000, "max_held_bytes": 140_000}
+    assert len(photo) * 2 < 140_000 < len(photo) * 3
+    async with served(slots=1, **limits) as client:
+        under_way = [asyncio.create_task(post(client, photo)) for _ in range(2)]
+        await until(lambda: client._transport.app.state.gate._free_bytes < len(photo))
+        assert_problem(await post(client, photo), 503, "overloaded", "bytes")
+        held.released.set()
+        assert [(await task).status_code for task in under_way] == [200, 200]
         assert (await post(client, photo)).status_code == 200
 
 
