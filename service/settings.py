@@ -23,6 +23,9 @@ _CONFIG = "MIEN_CONFIG"
 Names = Annotated[tuple[str, ...], NoDecode]
 """Comma-separated in the environment and on the command line, a list in the file."""
 
+Key = Annotated[SecretStr, Field(min_length=1)]
+"""An empty one would let everybody in."""
+
 
 class Settings(BaseSettings):
     """Flags go before the environment, it before the file that MIEN_CONFIG names."""
@@ -105,7 +108,7 @@ class Settings(BaseSettings):
         0.0, ge=0, le=600, description="Time to answer on, unready, after SIGTERM."
     )
 
-    api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+    api_keys: Annotated[tuple[Key, ...], NoDecode] = Field(
         (), description="Keys of which a client must show one; empty for no authentication."
     )
     rate_limit: str | None = Field(

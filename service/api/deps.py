@@ -8,7 +8,7 @@ import binascii
 import hmac
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from time import time
 from typing import Any, TypeVar
 
@@ -101,8 +101,9 @@ class Gate:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         bearer = token.strip() if scheme.lower() == "bearer" else None
         shown = bearer or request.headers.get("x-api-key", "")
-        # Every key is compared, so that the time does not tell which one was nearly right.
-        matches = [hmac.compare_digest(shown.encode(), key) for key in self._keys]
+        # Every key is compared, so that the time does not tell which one was nearly right; Latin-1
+        # gives back the bytes that came.
+        matches = [hmac.compare_digest(shown.encode("latin-1"), key) for key in self._keys]
         if not any(matches):
             raise Unauthorized("show an API key as `Authorization: Bearer KEY` or `X-API-Key: KEY`")
         return f"key {matches.index(True)}"
@@ -198,8 +199,8 @@ async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
     finally:
         for part in (task, gone):
             part.cancel()
-        with suppress(asyncio.CancelledError):
-            await gone
+        # Neither outlives the request, and whatever they end with is taken note of.
+        await asyncio.gather(task, gone, return_exceptions=True)
 
 
 async def _gone(request: Request) -> None:

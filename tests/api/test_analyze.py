@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from service.types import AGE_BANDS, EMOTIONS, GENDERS
+from service.types import AGE_BANDS, EMOTIONS, GENDERS, Box, Face
 from tests import images
 from tests.api.conftest import served
+from tests.fakes import FakeDetector
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -168,6 +169,25 @@ async def test_landmarks_are_there_or_null_or_left_out(client, photo):
     assert "landmarks" not in (await analyze(client, photo, landmarks="false"))["faces"][0]
 
 
+async def test_landmarks_are_named_in_the_order_of_the_detector(photo, monkeypatch):
+    points = np.array([[1, 2], [3, 4], [5, 6], [7, 8], [9, 10]], np.float32)
+
+    class Detector(FakeDetector):
+        def detect(self, pixels, *, threshold, min_face_px):
+            return [Face(Box(0, 0, 50, 50), 0.9, points)]
+
+    monkeypatch.setattr("service.build._open_detector", lambda settings: Detector())
+    async with served() as client:
+        (face,) = (await analyze(client, photo))["faces"]
+    assert face["landmarks"] == {
+        "right_eye": [1, 2],
+        "left_eye": [3, 4],
+        "nose": [5, 6],
+        "mouth_right": [7, 8],
+        "mouth_left": [9, 10],
+    }
+
+
 async def test_detection_threshold_filters(client, photo):
     (face,) = (await analyze(client, photo))["faces"]
     assert (await analyze(client, photo, detection_threshold=1.0))["faces"] == [] or (
@@ -244,7 +264,7 @@ async def test_batch_gives_one_answer_an_image_in_order(client, photo, pixels):
     assert len(third["result"]["faces"]) == 1
 
 
-async def test_request_timeout_drops_the_work(client, photo):
+async def test_a_request_timeout_that_is_met_changes_nothing(client, photo):
     headers = {**JPEG, "request-timeout-ms": "10000"}
     response = await client.post("/v1/analyze", content=photo, headers=headers)
     assert response.status_code == 200

@@ -198,6 +198,12 @@ async def test_unauthorized(photo):
         assert (await client.get("/livez")).status_code == 200
 
 
+async def test_a_key_may_have_any_letters():
+    async with served(api_keys="schlüssel") as client:
+        shown = {"x-api-key": "schlüssel".encode()}
+        assert (await client.get("/v1/models", headers=shown)).status_code == 200
+
+
 async def test_rate_limited(photo):
     async with served(rate_limit="2/minute", api_keys="a,b") as client:
         mine = {**JPEG, "x-api-key": "a"}

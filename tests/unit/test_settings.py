@@ -191,6 +191,12 @@ def test_settings_cannot_be_changed() -> None:
         Settings().port = 1  # type: ignore[misc]
 
 
+def test_an_empty_key_is_refused(config: Path) -> None:
+    config.write_text('api_keys = ["one", ""]\n')
+    with pytest.raises(ValidationError, match="at least 1"):
+        load_settings()
+
+
 def test_keys_are_not_shown() -> None:
     settings = load_settings(["--api-keys", "hunter2"])
     assert "hunter2" not in repr(settings)
