@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.errors import ImageError, InvalidImage
+from service.errors import ImageError, InvalidImage, UnsupportedMedia
 from service.vision.codec import ImageLimits, decode, inspect
 from tests import images
 
@@ -133,6 +133,27 @@ def test_component_without_a_scan_is_missing() -> None:
     scan = struct.pack(">BBHBBBBBB", 0xFF, 0xDA, 8, 1, 1, 0, 0, 63, 0)
     with pytest.raises(InvalidImage, match="no scan"):
         decode(data[:at] + scan + data[at + 14 :], LIMITS)
+
+
+@pytest.mark.parametrize(
+    "before",
+    [b"", b"\xff\x02\0\xf0", b"\xff\xfe\0\x04\xff\xd9"],
+    ids=["", "no length", "comment"],
+)
+def test_scans_without_number_are_refused(before: bytes) -> None:
+    """Each costs a pass over the whole picture, though it may be of a few bytes."""
+    data = WHOLE["progressive"]
+    at = data.rindex(b"\xff\xda")
+    scan = before + data[at:-2]
+    with pytest.raises(UnsupportedMedia, match="64 scans"):
+        decode(data[:at] + scan * 70 + b"\xff\xd9", LIMITS)
+    if before != b"\xff\x02\0\xf0":  # libjpeg knows no such marker
+        check(data[:at] + scan * 20 + b"\xff\xd9")
+
+
+def test_scans_behind_the_end_do_not_count() -> None:
+    data = WHOLE["progressive"]
+    decode(data + data * 20, LIMITS)
 
 
 def test_marker_in_the_middle_of_a_scan_is_damage() -> None:
