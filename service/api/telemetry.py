@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api import problems
 from service.core.metrics import Metrics
+from service.errors import ServiceClosed
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._~-]{1,128}")
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-(?P<trace>[0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
@@ -88,10 +90,10 @@ class Telemetry:
             self._metrics.in_flight.inc()
             try:
                 await self._app(inner, receive, send_with_headers)
-            except Exception as error:
+            except (Exception, asyncio.CancelledError) as error:
                 if status:
                     raise
-                response = await problems.answer(Request(scope), error)
+                response = await problems.answer(Request(scope), _expected(error))
                 await response(scope, receive, send_with_headers)
             finally:
                 self._metrics.in_flight.dec()
@@ -103,6 +105,13 @@ class Telemetry:
     def _observe(self, route: str, method: str, status: int, seconds: float) -> None:
         self._metrics.http_seconds.labels(route, method, str(status)).observe(seconds)
         log.info("request", method=method, route=route, status=status, seconds=round(seconds, 6))
+
+
+def _expected(error: Exception | asyncio.CancelledError) -> Exception:
+    """Uvicorn cancels what is left when the time to drain is up, and would answer a plain 500."""
+    if isinstance(error, asyncio.CancelledError):
+        return ServiceClosed("stopped before the answer was ready", retry_after_s=1.0)
+    return error
 
 
 def _request_id(headers: Headers) -> str:

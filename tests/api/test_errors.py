@@ -13,7 +13,7 @@ import pytest
 from service.api import problems
 from tests import images
 from tests.api.conftest import running, served
-from tests.fakes import until
+from tests.fakes import settle, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -300,6 +300,22 @@ async def test_a_body_that_never_ends_gives_its_place_back(photo):
         assert (await post(client, photo)).status_code == 200
 
 
+SCOPE = {
+    "type": "http",
+    "method": "POST",
+    "path": "/v1/analyze",
+    "raw_path": b"/v1/analyze",
+    "query_string": b"",
+    "headers": [(b"content-type", b"image/jpeg")],
+    "client": ("127.0.0.1", 1),
+    "server": ("mien", 80),
+    "scheme": "http",
+    "root_path": "",
+    "http_version": "1.1",
+    "asgi": {"version": "3.0"},
+}
+
+
 async def gone_after(client: httpx.AsyncClient, body: bytes, *, complete: bool) -> int:
     """The status for a client that goes away once it has sent `body`."""
     messages = iter(
@@ -308,20 +324,6 @@ async def gone_after(client: httpx.AsyncClient, body: bytes, *, complete: bool) 
             {"type": "http.disconnect"},
         ]
     )
-    scope = {
-        "type": "http",
-        "method": "POST",
-        "path": "/v1/analyze",
-        "raw_path": b"/v1/analyze",
-        "query_string": b"",
-        "headers": [(b"content-type", b"image/jpeg")],
-        "client": ("127.0.0.1", 1),
-        "server": ("mien", 80),
-        "scheme": "http",
-        "root_path": "",
-        "http_version": "1.1",
-        "asgi": {"version": "3.0"},
-    }
     sent: list[dict[str, Any]] = []
 
     async def receive():
@@ -330,7 +332,7 @@ async def gone_after(client: httpx.AsyncClient, body: bytes, *, complete: bool) 
     async def send(message):
         sent.append(message)
 
-    await client._transport.app(scope, receive, send)
+    await client._transport.app(dict(SCOPE), receive, send)
     return sent[0]["status"]
 
 
@@ -381,6 +383,23 @@ async def test_draining(app, client, photo):
         assert (await post(client, photo)).status_code == 200
     finally:
         app.state.analyzer._draining = False
+
+
+async def test_who_is_cut_off_by_the_end_of_the_drain_is_told_so(app, client):
+    sent: list[dict[str, Any]] = []
+
+    async def receive():
+        await asyncio.sleep(60)
+
+    async def send(message):
+        sent.append(message)
+
+    request = asyncio.create_task(app(dict(SCOPE), receive, send))
+    await settle()
+    request.cancel()  # as uvicorn does
+    await request
+    assert sent[0]["status"] == 503
+    assert json.loads(sent[1]["body"])["code"] == "draining"
 
 
 async def test_draining_is_said_when_closed(photo):
