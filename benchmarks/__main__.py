@@ -4,5 +4,5 @@ import asyncio
 
 from benchmarks import batching, request
 
-request.main()
 asyncio.run(batching.main())
+request.main()
