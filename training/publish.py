@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import layers
+from keras import layers, ops
 
 from service.types import Head
 from training import calibrate
@@ -30,7 +30,7 @@ def publish(run: Run, models: Path) -> Path:
     """
     folder = models / run.recipe.name
     folder.mkdir(parents=True, exist_ok=True)
-    logits = run.averaged()
+    logits = mirrored(run.averaged()) if run.recipe.mirror else run.averaged()
     heads = calibration(logits, run.recipe, run.tune)
     temperatures = {head: values["temperature"] for head, values in heads.items()}
     probabilities(logits, temperatures).save(folder / KERAS_FILE)
@@ -68,6 +68,20 @@ def calibration(
             "nll_after": round(calibrate.nll(values, labels, temperature), 4),
         }
     return result
+
+
+def mirrored(logits: Any) -> Any:
+    """The same network, giving the mean of its logits over a crop and its mirror image."""
+    image = keras.Input(logits.input.shape[1:], name="image")
+    # One pass over both: (2N, S, S, C), the mirror images last.
+    outputs = logits(layers.Concatenate(axis=0)([image, ops.flip(image, axis=2)]))
+    return keras.Model(
+        image,
+        {
+            head: ops.mean(ops.reshape(values, (2, -1, values.shape[-1])), axis=0)
+            for head, values in outputs.items()
+        },
+    )
 
 
 def probabilities(logits: Any, temperatures: Mapping[Head, float]) -> Any:

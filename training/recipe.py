@@ -69,6 +69,8 @@ class Recipe(_Part):
     labels: dict[Head, tuple[str, ...]]
     network: Literal["mini_xception", "guided_fusion"]
     network_options: dict[str, Any] = {}
+    mirror: bool = False
+    """Answer with the mean over the crop and its mirror image: twice the work, fewer errors."""
     training: Training
 
 

@@ -127,6 +127,17 @@ def test_a_file_that_computes_otherwise_is_refused(published: Published) -> None
         path.write_bytes(original)
 
 
+def test_a_mirrored_model_answers_alike_for_a_mirror_image(published: Published) -> None:
+    session = open_session(published.folder / "model.onnx")
+    size = published.recipe.input.size
+    crops = np.random.default_rng(0).integers(0, 256, (3, size, size, 1), np.uint8)
+    straight, turned = run(session, crops), run(session, np.ascontiguousarray(crops[:, :, ::-1]))
+    gap = np.abs(straight["emotion"] - turned["emotion"]).max()
+    assert (gap < 1e-5) == published.recipe.mirror
+    alone = run(session, crops[1:2])["emotion"]
+    np.testing.assert_allclose(alone, straight["emotion"][1:2], atol=1e-5)
+
+
 @pytest.mark.parametrize("name", COMMITTED)
 def test_committed_models_are_what_they_were_exported_from(name: str) -> None:
     recipe, folder = load_recipe(name), MODELS / name

@@ -71,6 +71,7 @@ def fusion_recipe(variant: str = "two_guides") -> Recipe:
         labels={"emotion": EMOTIONS, "gender": GENDERS, "age": AGE_BANDS},
         input=InputSpec(size=48, color="gray", framing=Framing(scale=1.06, shift_y=0.06)),
         network_options={"variant": variant},
+        mirror=True,
         training=Training(
             epochs=1, per_batch={"fer2013": 4, "utkface": 4}, augment=Augment(erase=1.0, blur=1.0)
         ),
