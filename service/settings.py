@@ -86,6 +86,12 @@ class Settings(BaseSettings):
     )
     max_faces: int = Field(100, ge=1, le=1000, description="Most faces reported for one image.")
 
+    max_head_bytes: int = Field(
+        65_536, ge=1024, description="Request line and headers of one request."
+    )
+    head_timeout_s: float = Field(
+        10.0, gt=0, le=600, description="Time for a request's line and headers to arrive."
+    )
     max_bytes: int = Field(20_000_000, ge=1, description="Encoded size of one image.")
     max_pixels: int = Field(50_000_000, ge=1, description="Width x height of one image.")
     max_side: int = Field(16_384, ge=1, description="Longer side of one image, in pixels.")

@@ -10,9 +10,10 @@ import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from time import time
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from fastapi import Request
+from fastapi import Request, Security
+from fastapi.security import APIKeyHeader, HTTPBearer
 from limits import parse
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
@@ -109,8 +110,15 @@ class Gate:
         return f"key {matches.index(True)}"
 
 
-async def admit(request: Request) -> AsyncIterator[None]:
-    """Dependency of every endpoint under `/v1`; it is asked before the body is read."""
+async def admit(
+    request: Request,
+    _bearer: Annotated[object, Security(HTTPBearer(auto_error=False))],
+    _key: Annotated[object, Security(APIKeyHeader(name="X-API-Key", auto_error=False))],
+) -> AsyncIterator[None]:
+    """Dependency of every endpoint under `/v1`; it is asked before the body is read.
+
+    The two schemes stand here for OpenAPI; `Gate` reads the headers itself.
+    """
     gate: Gate = request.app.state.gate
     gate.admit(request)
     with gate.room(request.app.state.analyzer.retry_after_s) as request.state.hold:

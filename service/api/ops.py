@@ -9,6 +9,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel
 
 import service
+from service.api import problems
 from service.api.deps import admit
 from service.api.rest import find_model, problem_responses
 from service.core.pipeline import Analyzer
@@ -58,18 +59,24 @@ async def live() -> Status:
     return Status(status="live")
 
 
-@router.get("/readyz", summary="Whether work is taken", responses=problem_responses(503))
+@router.get(
+    "/readyz",
+    summary="Whether work is taken",
+    response_model=Status,
+    responses=problem_responses(503),
+)
 @router.get(
     "/v2/health/ready",
     summary="Open Inference Protocol: ready",
+    response_model=Status,
     responses=problem_responses(503),
 )
-async def ready(request: Request) -> Status:
-    """200, or 503 with the reason."""
+async def ready(request: Request) -> Status | Response:
+    """200, or 503 with the reason; a probe that is told to wait is no error to be counted."""
     analyzer: Analyzer = request.app.state.analyzer
     if reason := analyzer.unready:
         kind = ServiceClosed if analyzer.draining else NotReady
-        raise kind(f"not ready: {reason}", retry_after_s=1.0)
+        return problems.respond(request, kind(f"not ready: {reason}", retry_after_s=1.0))
     return Status(status="ready")
 
 
@@ -120,9 +127,10 @@ async def model_metadata(request: Request, name: str) -> ModelMetadataOut:
 @router.get(
     "/v2/models/{name}/ready",
     summary="Open Inference Protocol: model ready",
+    response_model=Status,
     responses=problem_responses(404, 503),
 )
-async def model_ready(request: Request, name: str) -> Status:
+async def model_ready(request: Request, name: str) -> Status | Response:
     """200 where the model is served and work is taken, 404 or 503 otherwise."""
     find_model(request, name)
     return await ready(request)

@@ -133,6 +133,11 @@ def install(app: FastAPI) -> None:
 async def answer(request: Request, error: Exception) -> JSONResponse:
     """Count, log and answer one error."""
     note(error, request.app.state.metrics)
+    return respond(request, error)
+
+
+def respond(request: Request, error: Exception) -> JSONResponse:
+    """The answer alone, for what is no error but a state."""
     body = problem(error, instance=request.url.path, request_id=request.state.request_id)
     return JSONResponse(body, body["status"], headers=_headers(error), media_type=MEDIA_TYPE)
 

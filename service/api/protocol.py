@@ -9,9 +9,7 @@ from uuid import uuid4
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from service.api import problems
-
-MAX_HEAD_BYTES = 65_536
-HEAD_TIMEOUT_S = 10.0
+from service.settings import Settings
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -26,6 +24,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client may not connect and say nothing."""
+        self._settings: Settings = self.config.app.state.settings  # type: ignore[union-attr]
         super().connection_made(transport)
         self._expect_head()
 
@@ -38,8 +37,9 @@ class BoundedProtocol(HttpToolsProtocol):
         """Parse `data`; the callbacks below reset the count where it made progress."""
         self._unparsed += len(data)
         super().data_received(data)
-        if self._unparsed > MAX_HEAD_BYTES and not self.transport.is_closing():
-            self.send_400_response(f"the request's head is over {MAX_HEAD_BYTES:,} bytes")
+        limit = self._settings.max_head_bytes
+        if self._unparsed > limit and not self.transport.is_closing():
+            self.send_400_response(f"the request's head is over {limit:,} bytes")
 
     def on_message_begin(self) -> None:
         """The first byte of a request, perhaps on a connection that was kept alive."""
@@ -75,7 +75,9 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _expect_head(self) -> None:
         self._stop_timer()
-        self._head_timeout = self.loop.call_later(HEAD_TIMEOUT_S, self.transport.close)
+        self._head_timeout = self.loop.call_later(
+            self._settings.head_timeout_s, self.transport.close
+        )
 
     def _stop_timer(self) -> None:
         if self._head_timeout is not None:

@@ -381,6 +381,8 @@ async def test_draining(app, client, photo):
         assert_problem(await client.get("/readyz"), 503, "draining", "draining")
         # What still comes is served: the balancer may not have looked yet.
         assert (await post(client, photo)).status_code == 200
+        # A probe that is told to wait is no error.
+        assert 'mien_errors_total{code="draining"}' not in (await client.get("/metrics")).text
     finally:
         app.state.analyzer._draining = False
 

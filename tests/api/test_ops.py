@@ -109,6 +109,7 @@ async def test_openapi_describes_every_option_and_error(client):
         analyze["responses"]
     )
     assert schema["components"]["schemas"]["AnalyzeOut"]["examples"]
+    assert set(schema["components"]["securitySchemes"]) == {"HTTPBearer", "APIKeyHeader"}
 
 
 async def test_openapi_knows_no_other_form_of_errors(client):

@@ -15,14 +15,16 @@ from uvicorn.server import ServerState
 
 from service.api import protocol
 from service.core.metrics import Metrics
+from service.settings import Settings
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 @asynccontextmanager
-async def connected() -> AsyncIterator[Streams]:
+async def connected(**settings: float) -> AsyncIterator[Streams]:
     app = FastAPI()
     app.state.metrics = Metrics(CollectorRegistry())
+    app.state.settings = Settings(**settings)
 
     @app.post("/echo")
     async def echo(request: Request) -> int:
@@ -74,7 +76,7 @@ async def test_what_is_no_http_is_a_problem(connection: Streams, garbage: bytes)
 
 def over_the_limit(start: bytes, line: bytes) -> bytes:
     """One byte too many, and no more: what is left unread when it closes resets the connection."""
-    return (start + line * 70_000)[: protocol.MAX_HEAD_BYTES + 1]
+    return (start + line * 70_000)[: Settings().max_head_bytes + 1]
 
 
 @pytest.mark.parametrize("line", [b"x: " + b"a" * 90 + b"\r\n", b"x"])
@@ -105,10 +107,7 @@ async def test_bodies_may_be_larger_and_connections_are_kept(connection: Streams
 
 
 @pytest.mark.parametrize("sent", [b"", b"POST /echo HTTP/1.1\r\n"])
-async def test_a_slow_head_ends_the_connection(
-    monkeypatch: pytest.MonkeyPatch, sent: bytes
-) -> None:
-    monkeypatch.setattr(protocol, "HEAD_TIMEOUT_S", 0.05)
-    async with connected() as (reader, writer):
+async def test_a_slow_head_ends_the_connection(sent: bytes) -> None:
+    async with connected(head_timeout_s=0.05) as (reader, writer):
         writer.write(sent)
         assert await asyncio.wait_for(reader.read(), 10) == b""
