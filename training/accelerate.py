@@ -23,7 +23,7 @@ def use_fused_batch_norm() -> None:
     """Let training steps use TensorFlow's fused batch normalisation, as Keras 2 did.
 
     Keras 3 writes it out in single operations: mini-Xception then trains at 168 images/s on a
-    Zen 4 core (bfloat16), and at 900 with the fused one. Without TensorFlow nothing changes.
+    Zen 4 core (bfloat16), and at 620 with the fused one. Without TensorFlow nothing changes.
     """
     layer = keras.layers.BatchNormalization
     if keras.backend.backend() != "tensorflow" or hasattr(layer, "mien_unfused_call"):
