@@ -50,7 +50,7 @@ class Training(_Part):
     """Momentum per step of the averaged weights, the ones that are kept."""
     precision: Literal["float32", "mixed_bfloat16"] = "mixed_bfloat16"
     """Of the steps; what is kept is float32. In float32, TensorFlow 2.21's oneDNN kernels corrupt
-    the heap when mini-Xception trains (seen on Zen 4); TF_ENABLE_ONEDNN_OPTS=0 avoids it, slowly."""
+    the heap when mini-Xception trains (seen on Zen 4); TF_ENABLE_ONEDNN_OPTS=0 avoids it."""
     seed: int = 0
     augment: Augment = Augment()
 
