@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from service.api.examples import ANALYZE
 from service.card import ModelCard
 from service.core.pipeline import Options
 from service.types import AnalyzedFace, Box, Head, Prediction, Result, Timings
@@ -149,57 +150,10 @@ class TimingsOut(BaseModel):
     total: float
 
 
-_EXAMPLE: dict[str, Any] = {
-    "request_id": "6f1d4c1e9a5b4c0f8f0e6a3f2b9d7c11",
-    "image": {"width": 640, "height": 480, "orientation": 1},
-    "faces": [
-        {
-            "box": {"x": 210.5, "y": 96.0, "width": 118.0, "height": 156.0},
-            "detection_score": 0.98,
-            "landmarks": None,
-            "emotion": {
-                "label": "happy",
-                "probability": 0.93,
-                "uncertain": False,
-                "probabilities": {
-                    "angry": 0.01,
-                    "disgust": 0.0,
-                    "fear": 0.01,
-                    "happy": 0.93,
-                    "sad": 0.01,
-                    "surprise": 0.02,
-                    "neutral": 0.02,
-                },
-            },
-            "gender": {
-                "label": "female",
-                "probability": 0.97,
-                "uncertain": False,
-                "probabilities": {"female": 0.97, "male": 0.03},
-            },
-            "age": {
-                "label": "19-30",
-                "probability": 0.81,
-                "uncertain": False,
-                "probabilities": {"0-18": 0.1, "19-30": 0.81, "31-80": 0.09, "80+": 0.0},
-            },
-            "quality": {"size_px": 136, "sharpness": 0.7},
-        }
-    ],
-    "models": {
-        "detector": "haar@1.0.0",
-        "emotion": "mini_xception_emotion@1.0.0",
-        "gender": "guided_fusion@1.0.0",
-        "age": "guided_fusion@1.0.0",
-    },
-    "timings_ms": {"decode": 1.2, "detect": 3.4, "queue": 0.2, "infer": 0.9, "total": 6.0},
-}
-
-
 class AnalyzeOut(BaseModel):
     """What `/v1/analyze` gives for one image."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
+    model_config = ConfigDict(json_schema_extra={"examples": [ANALYZE]})
 
     request_id: str
     image: ImageOut
