@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from service.api.schemas import AnalyzeOut
 from service.card import load_card
 from tests.api.conftest import served
 
@@ -108,7 +109,8 @@ async def test_openapi_describes_every_option_and_error(client):
     assert {"200", "400", "401", "413", "415", "422", "429", "503", "504"} <= set(
         analyze["responses"]
     )
-    assert schema["components"]["schemas"]["AnalyzeOut"]["examples"]
+    (example,) = schema["components"]["schemas"]["AnalyzeOut"]["examples"]
+    assert AnalyzeOut.model_validate(example).model_dump(exclude_unset=True) == example
     assert set(schema["components"]["securitySchemes"]) == {"HTTPBearer", "APIKeyHeader"}
 
 
