@@ -9,14 +9,7 @@ import numpy as np
 
 from service.types import GENDERS, Box
 from training.datasets.duplicates import group_near
-from training.datasets.samples import (
-    DatasetError,
-    Samples,
-    age_band,
-    age_targets,
-    one_hot,
-    read_images,
-)
+from training.datasets.samples import DatasetError, Samples, gender_and_age, read_images
 
 # Measured with YuNet over the set, as fractions of the longer side, image centred in its square.
 FACE_SIDE, FACE_X, FACE_Y = 0.524, 0.493, 0.579
@@ -39,15 +32,14 @@ def load(path: Path) -> Samples:
         ages.append(int(match["age"]))
         female = int(match["id"]) <= LAST_FEMALE
         genders.append(GENDERS.index("female" if female else "male"))
-    years = np.array(ages, np.int64)
-    gender = np.array(genders, np.int64)
+    labels, targets = gender_and_age(genders, ages)
     return Samples(
         name="all_age_faces",
         images=images,
         boxes=[_box(image.shape[1], image.shape[0]) for image in images],
         framing=None,
-        labels={"gender": gender, "age": np.array([age_band(age) for age in ages], np.int64)},
-        targets={"gender": one_hot(gender, len(GENDERS)), "age": age_targets(years)},
+        labels=labels,
+        targets=targets,
         groups=group_near(images),
         usage=np.full(len(images), ""),
     )

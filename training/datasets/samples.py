@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.card import Framing
-from service.types import AGE_BANDS, Box, Head
+from service.types import AGE_BANDS, GENDERS, Box, Head
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 
@@ -120,3 +120,16 @@ def _read_files(path: Path) -> Iterator[tuple[str, bytes]]:
         for name in sorted(archive.namelist()):
             if Path(name).suffix.lower() in IMAGE_SUFFIXES:
                 yield name, archive.read(name)
+
+
+def gender_and_age(
+    genders: Sequence[int], ages: Sequence[int]
+) -> tuple[dict[Head, NDArray[np.int64]], dict[Head, NDArray[np.float32]]]:
+    """Labels and targets of a set that names gender (index into `GENDERS`) and age in years."""
+    gender, years = np.array(genders, np.int64), np.array(ages, np.int64)
+    bands = np.array([age_band(age) for age in ages], np.int64)
+    targets: dict[Head, NDArray[np.float32]] = {
+        "gender": one_hot(gender, len(GENDERS)),
+        "age": age_targets(years),
+    }
+    return {"gender": gender, "age": bands}, targets

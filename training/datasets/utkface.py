@@ -13,14 +13,7 @@ import numpy as np
 from service.card import Framing
 from service.types import GENDERS, Box
 from training.datasets.duplicates import group_near
-from training.datasets.samples import (
-    DatasetError,
-    Samples,
-    age_band,
-    age_targets,
-    one_hot,
-    read_images,
-)
+from training.datasets.samples import DatasetError, Samples, gender_and_age, read_images
 
 # Measured with YuNet over the set: side of the tight box and height of its centre.
 FACE_SIDE, FACE_Y = 0.986, 0.378
@@ -45,15 +38,14 @@ def load(path: Path) -> Samples:
         ages.append(int(match["age"]))
         genders.append(_INDEX[match["gender"]])
         dates.append(match["date"])
-    years = np.array(ages, np.int64)
-    gender = np.array(genders, np.int64)
+    labels, targets = gender_and_age(genders, ages)
     return Samples(
         name="utkface",
         images=images,
         boxes=[_box(image.shape[1], image.shape[0]) for image in images],
         framing=FRAMING,
-        labels={"gender": gender, "age": np.array([age_band(age) for age in ages], np.int64)},
-        targets={"gender": one_hot(gender, len(GENDERS)), "age": age_targets(years)},
+        labels=labels,
+        targets=targets,
         groups=group_near(images, _same(dates)),
         usage=np.full(len(images), ""),
     )
