@@ -75,7 +75,8 @@ lock: $(VENV)/.dev ## Resolve requirements/*.txt after a change of pyproject.tom
 
 # `fewest`: one version of a package for every Python, so that all of us run the same code.
 COMPILE := $(BIN)/uv pip compile --quiet pyproject.toml requirements/build.in --universal \
-	--python-version 3.11 --fork-strategy fewest --generate-hashes --no-emit-index-url --no-header
+	--python-version 3.11 --fork-strategy fewest --generate-hashes --no-emit-index-url --no-header \
+	--excludes requirements/excluded.txt
 
 .PHONY: clean
 clean: ## Remove the environment, caches and builds
@@ -88,6 +89,7 @@ $(VENV)/.cpu $(VENV)/.dev: $(VENV)/.%: requirements/%.txt pyproject.toml
 	  "mien needs Python >= 3.11, and $(PYTHON) is %d.%d; name another with PYTHON=" % sys.version_info[:2])'
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	@echo "Installing $< into $(VENV)"
-	@$(BIN)/python -m pip install -qq --require-hashes -r $<
+	@# The lock is complete, and leaves out what requirements/excluded.txt names.
+	@$(BIN)/python -m pip install -qq --no-deps --require-hashes -r $<
 	@$(BIN)/python -m pip install -qq --no-deps --no-build-isolation -e .
 	@touch $@
