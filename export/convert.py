@@ -2,18 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import keras
 import onnx
 
-from service.card import MODEL_FILE
+from service.card import MODEL_FILE, InputSpec
+from service.types import Head
 from training.publish import KERAS_FILE
 from training.recipe import Recipe
 
 OPSET = 18
+
+
+class Described(Protocol):
+    """What a graph says of itself: a recipe, or what stands in for one."""
+
+    @property
+    def name(self) -> str:
+        """Of the model."""
+
+    @property
+    def version(self) -> str:
+        """Of the model."""
+
+    @property
+    def source(self) -> str:
+        """Where the network comes from."""
+
+    @property
+    def summary(self) -> str:
+        """One line."""
+
+    @property
+    def input(self) -> InputSpec:
+        """What the graph takes."""
+
+    @property
+    def labels(self) -> Mapping[Head, tuple[str, ...]]:
+        """By head, in the order of the probabilities."""
+
+
+class UnsupportedOp(Exception):
+    """An op of the network that ONNX does not have.
+
+    Attributes:
+        op: its kind, as TensorFlow names it.
+        place: the scopes that it stands in, the layer's name among them.
+    """
+
+    def __init__(self, op: str, place: str) -> None:
+        super().__init__(f"tf2onnx cannot convert the op {op} at {place!r}")
+        self.op, self.place = op, place
 
 
 def convert(recipe: Recipe, folder: Path) -> Path:
@@ -26,8 +68,29 @@ def convert(recipe: Recipe, folder: Path) -> Path:
         The path of the ONNX file.
     """
     model = load_keras(folder / KERAS_FILE)
-    graph = _exported(model, recipe)
-    _describe(graph, recipe)
+
+    def serve(image: Any) -> list[Any]:
+        import tensorflow as tf
+
+        outputs = model(tf.cast(image, tf.float32), training=False)
+        return [outputs[head] for head in recipe.labels]
+
+    return write_onnx(serve, recipe, folder)
+
+
+def write_onnx(serve: Callable[[Any], list[Any]], model: Described, folder: Path) -> Path:
+    """Write `folder/model.onnx` of a TensorFlow function.
+
+    Args:
+        serve: uint8 (N, S, S, C) -> float32 (N, K) for each head, in the order of `model.labels`.
+        model: names, labels and input.
+        folder: where the file goes.
+
+    Raises:
+        UnsupportedOp: ONNX does not have an op of the function.
+    """
+    graph = _exported(serve, model)
+    _describe(graph, model)
     onnx.checker.check_model(graph, full_check=True)
     path = folder / MODEL_FILE
     path.write_bytes(graph.SerializeToString(deterministic=True))
@@ -39,22 +102,30 @@ def load_keras(path: Path) -> Any:
     return keras.saving.load_model(path, compile=False)
 
 
-def _exported(model: Any, recipe: Recipe) -> Any:
+def _exported(serve: Callable[[Any], list[Any]], model: Described) -> Any:
     import tensorflow as tf
     import tf2onnx
 
-    heads = list(recipe.labels)
-    spec = recipe.input
+    heads, spec = list(model.labels), model.input
     signature = tf.TensorSpec((None, spec.size, spec.size, spec.channels), tf.uint8, spec.name)
 
     @tf.function(input_signature=[signature])
-    def serve(image: Any) -> list[Any]:
-        outputs = model(tf.cast(image, tf.float32), training=False)
-        return [tf.identity(outputs[head], name=head) for head in heads]
+    def named(image: Any) -> list[Any]:
+        return [
+            tf.identity(value, name=head) for head, value in zip(heads, serve(image), strict=True)
+        ]
 
-    graph, _ = tf2onnx.convert.from_function(serve, input_signature=[signature], opset=OPSET)
+    graph, _ = tf2onnx.convert.from_function(named, input_signature=[signature], opset=OPSET)
+    _check_ops(graph.graph)
     _rename(graph.graph, spec.name, heads)
     return graph
+
+
+def _check_ops(graph: Any) -> None:
+    # tf2onnx only logs what it cannot map, and leaves TensorFlow's own node in the graph.
+    for node in graph.node:
+        if not onnx.defs.has(node.op_type, node.domain):
+            raise UnsupportedOp(node.op_type, node.name)
 
 
 def _rename(graph: Any, image: str, heads: Sequence[str]) -> None:
@@ -82,18 +153,18 @@ def _rename(graph: Any, image: str, heads: Sequence[str]) -> None:
         value.type.tensor_type.shape.dim[0].dim_param = "N"
 
 
-def _describe(graph: Any, recipe: Recipe) -> None:
-    framing = recipe.input.framing
+def _describe(graph: Any, model: Described) -> None:
+    framing = model.input.framing
     onnx.helper.set_model_props(
         graph,
         {
-            "name": recipe.name,
-            "version": recipe.version,
-            "source": recipe.source,
-            "color": recipe.input.color,
+            "name": model.name,
+            "version": model.version,
+            "source": model.source,
+            "color": model.input.color,
             "framing": f"scale={framing.scale} shift_y={framing.shift_y}",
-            **{f"labels.{head}": ",".join(labels) for head, labels in recipe.labels.items()},
+            **{f"labels.{head}": ",".join(labels) for head, labels in model.labels.items()},
         },
     )
-    graph.doc_string = recipe.summary
-    graph.graph.name, graph.graph.doc_string = recipe.name, ""
+    graph.doc_string = model.summary
+    graph.graph.name, graph.graph.doc_string = model.name, ""
