@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from training import measuring
+
 if TYPE_CHECKING:
-    from training.datasets import Part, Samples
     from training.recipe import Recipe
     from training.train import Run
 
@@ -22,7 +22,6 @@ Models = Annotated[Path, typer.Option(help="where model folders are")]
 Seed = Annotated[int | None, typer.Option(help="instead of the recipe's")]
 Epochs = Annotated[int | None, typer.Option(help="instead of the recipe's")]
 Threads = Annotated[int, typer.Option(help="of one operation")]
-Data = Annotated[list[str], typer.Option(help="SET=PATH, once for each set")]
 
 
 @app.callback()
@@ -37,13 +36,14 @@ def train(
     utkface: Faces = None,
     all_age_faces: Faces = None,
     out: Out = Path("runs"),
+    models: Models = Path("models"),
     seed: Seed = None,
     epochs: Epochs = None,
     threads: Threads = 1,
 ) -> None:
     """Train a recipe, or take its run up again after its last finished epoch."""
     paths = {"fer2013": fer2013, "utkface": utkface, "all_age_faces": all_age_faces}
-    _open_run(recipe, paths, out, seed, epochs, threads).train()
+    _open_run(recipe, paths, out, seed, epochs, threads, models).train()
 
 
 @app.command()
@@ -67,29 +67,6 @@ def publish(
     typer.echo(f"{write(run, models)}: the weights after epoch {len(run.epochs)}")
 
 
-@app.command()
-def evaluate(name: str, data: Data, models: Models = Path("models")) -> None:
-    """Measure `models/NAME/model.onnx` on validation parts; writes evaluation.json and .md."""
-    from training.evaluate import evaluate as measure
-    from training.evaluate import summary
-    from training.publish import CALIBRATION_FILE
-    from training.recipe import load_recipe
-
-    folder = models / name
-    heads = json.loads((folder / CALIBRATION_FILE).read_text())["heads"]
-    thresholds = {head: values["uncertain_below"] for head, values in heads.items()}
-    validation = {key: parts["validation"] for key, parts in _load(data).items()}
-    record = measure(folder, load_recipe(name), validation, thresholds)
-    typer.echo("\n".join(summary(record)))
-
-
-def _load(data: list[str]) -> dict[str, dict[Part, Samples]]:
-    from training.datasets import load_parts
-
-    pairs = [item.partition("=") for item in data]
-    return {name: load_parts(name, Path(path)) for name, _, path in pairs}
-
-
 def _open_run(
     recipe: str,
     paths: dict[str, Path | None],
@@ -97,6 +74,7 @@ def _open_run(
     seed: int | None,
     epochs: int | None,
     threads: int,
+    teachers: Path | None = None,
 ) -> Run:
     from training.datasets import load_parts
     from training.recipe import load_recipe
@@ -117,6 +95,10 @@ def _open_run(
         name: path for name, path in paths.items() if path and name in plan.training.per_batch
     }
     datasets = {name: load_parts(name, path) for name, path in wanted.items()}
+    if teachers and plan.distillation:
+        from training.distill import distil
+
+        distil(datasets, plan.distillation, teachers)
     return Run(plan, datasets, out / plan.name, seed)
 
 
@@ -124,6 +106,8 @@ def _lasting(recipe: Recipe, epochs: int) -> Recipe:
     training = recipe.training.model_copy(update={"epochs": epochs})
     return recipe.model_copy(update={"training": training})
 
+
+app.command()(measuring.evaluate)
 
 if __name__ == "__main__":
     app()

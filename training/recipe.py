@@ -55,6 +55,13 @@ class Training(_Part):
     augment: Augment = Augment()
 
 
+class Distillation(_Part):
+    """Published models whose answers stand in for a share of each target."""
+
+    teachers: tuple[str, ...] = Field(min_length=1)
+    share: float = Field(gt=0, le=1)
+
+
 class Recipe(_Part):
     """One model: its network, data, schedule, and what its card says."""
 
@@ -69,10 +76,11 @@ class Recipe(_Part):
     data: tuple[Dataset, ...]
     input: InputSpec
     labels: dict[Head, tuple[str, ...]]
-    network: Literal["mini_xception", "guided_fusion"]
+    network: Literal["mini_xception", "guided_fusion", "vgg"]
     network_options: dict[str, Any] = {}
     mirror: bool = False
     """Answer with the mean over the crop and its mirror image: twice the work, fewer errors."""
+    distillation: Distillation | None = None
     training: Training
 
 

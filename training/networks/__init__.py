@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from training.networks import guided_fusion, mini_xception
+from training.networks import guided_fusion, mini_xception, vgg
 from training.recipe import Recipe
 
 _BUILDERS: dict[str, Callable[..., Any]] = {
     "mini_xception": mini_xception.build,
     "guided_fusion": guided_fusion.build,
+    "vgg": vgg.build,
 }
 
 

@@ -10,7 +10,7 @@ import pytest
 from tests.unit.training.makers import fusion_recipe, mini_recipe, write_fer2013
 from training import networks
 from training.datasets import Part, Samples, load_parts
-from training.recipe import Recipe, load_recipe
+from training.recipe import FOLDER, Recipe, load_recipe
 from training.train import Run
 
 Datasets = dict[str, dict[Part, Samples]]
@@ -75,7 +75,7 @@ def test_fusion_variants(variant: str) -> None:
     assert len(dense) == 2 + 6 + 4
 
 
-@pytest.mark.parametrize("name", ["guided_fusion", "mini_xception_emotion", "mini_xception_gender"])
+@pytest.mark.parametrize("name", sorted(path.stem for path in FOLDER.glob("*.toml")))
 def test_recipes_hold_together(name: str) -> None:
     recipe = load_recipe(name)
     assert recipe.name == name
