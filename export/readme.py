@@ -6,8 +6,9 @@ import json
 from pathlib import Path
 
 from service.card import ModelCard
-from training.evaluate import EVALUATION_FILE, summary
+from training.evaluate import EVALUATION_FILE
 from training.recipe import Recipe
+from training.tables import summary
 
 README_FILE = "README.md"
 _FLAGS = {"fer2013": "PATH/fer2013.csv", "utkface": "PATH/utkface", "all_age_faces": "PATH/aaf"}

@@ -9,7 +9,13 @@ import numpy as np
 
 from service.types import GENDERS, Box
 from training.datasets.duplicates import group_near
-from training.datasets.samples import DatasetError, Samples, gender_and_age, read_images
+from training.datasets.samples import (
+    DatasetError,
+    Samples,
+    gender_and_age,
+    named_attributes,
+    read_images,
+)
 
 # Measured with YuNet over the set, as fractions of the longer side, image centred in its square.
 FACE_SIDE, FACE_X, FACE_Y = 0.524, 0.493, 0.579
@@ -42,6 +48,7 @@ def load(path: Path) -> Samples:
         targets=targets,
         groups=group_near(images),
         usage=np.full(len(images), ""),
+        attributes=named_attributes(labels),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import cv2
@@ -35,6 +35,8 @@ class Samples:
         targets: head -> float32 (N, K), what the loss is measured against.
         groups: int (N,); images of one group never lie on two sides of a split.
         usage: the official part of each image, or `""`.
+        attributes: what the set says of each face, str (N,) by name (`race`, `gender`, `age`):
+            figures are given for each value of it apart.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Samples:
     targets: Mapping[Head, NDArray[np.float32]]
     groups: NDArray[np.int64]
     usage: NDArray[np.str_]
+    attributes: Mapping[str, NDArray[np.str_]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -59,6 +62,7 @@ class Samples:
             targets={head: values[rows] for head, values in self.targets.items()},
             groups=self.groups[rows],
             usage=self.usage[rows],
+            attributes={name: values[rows] for name, values in self.attributes.items()},
         )
 
 
@@ -133,3 +137,11 @@ def gender_and_age(
         "age": age_targets(years),
     }
     return {"gender": gender, "age": bands}, targets
+
+
+def named_attributes(labels: Mapping[Head, NDArray[np.int64]]) -> dict[str, NDArray[np.str_]]:
+    """Gender and age band of each sample by name, from the labels of such a set."""
+    return {
+        "gender": np.array(GENDERS)[labels["gender"]],
+        "age": np.array(AGE_BANDS)[labels["age"]],
+    }

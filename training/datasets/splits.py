@@ -41,6 +41,29 @@ def split(
     return rows
 
 
+def fold_rows(
+    name: str, groups: NDArray[np.int64], count: int, seed: int = SPLIT_SEED
+) -> list[NDArray[np.int64]]:
+    """Row numbers of `count` folds with an equal number of groups each, up to one.
+
+    Args:
+        name: of the dataset.
+        groups: int (N,); a group is never divided.
+        count: of folds, at least 2.
+        seed: another seed is another division.
+
+    Raises:
+        ValueError: fewer groups than folds, or fewer than two folds.
+    """
+    unique, inverse = np.unique(groups, return_inverse=True)
+    if not 2 <= count <= len(unique):
+        raise ValueError(f"{name}: {len(unique)} groups cannot be divided into {count} folds")
+    places = [_place(f"fold:{seed}:{name}:{group}") for group in unique]
+    folds = np.empty(len(unique), np.int64)
+    folds[np.argsort(places)] = np.arange(len(unique)) % count
+    return [np.flatnonzero(folds[inverse] == fold) for fold in range(count)]
+
+
 def fingerprint(images: Sequence[NDArray[np.uint8]]) -> dict[str, int | str]:
     """Size and sha256 of the pixels of a part, to be recorded beside a run."""
     digest = hashlib.sha256()

@@ -13,11 +13,18 @@ import numpy as np
 from service.card import Framing
 from service.types import GENDERS, Box
 from training.datasets.duplicates import group_near
-from training.datasets.samples import DatasetError, Samples, gender_and_age, read_images
+from training.datasets.samples import (
+    DatasetError,
+    Samples,
+    gender_and_age,
+    named_attributes,
+    read_images,
+)
 
 # Measured with YuNet over the set: side of the tight box and height of its centre.
 FACE_SIDE, FACE_Y = 0.986, 0.378
 FRAMING = Framing(scale=1.014, shift_y=0.124)
+RACES = ("White", "Black", "Asian", "Indian", "other")
 # gender 0 is male, 1 is female.
 _NAME = re.compile(r"^(?P<age>\d{1,3})_(?P<gender>[01])_(?P<race>[0-4])_(?P<date>\d{8,20})\.")
 _INDEX = {"0": GENDERS.index("male"), "1": GENDERS.index("female")}
@@ -29,7 +36,7 @@ def load(path: Path) -> Samples:
     Raises:
         DatasetError: a file whose name is not in the official form, or is no image.
     """
-    images, ages, genders, dates = [], [], [], []
+    images, ages, genders, races, dates = [], [], [], [], []
     for name, pixels in read_images(path):
         match = _NAME.match(name)
         if match is None:
@@ -37,6 +44,7 @@ def load(path: Path) -> Samples:
         images.append(pixels)
         ages.append(int(match["age"]))
         genders.append(_INDEX[match["gender"]])
+        races.append(RACES[int(match["race"])])
         dates.append(match["date"])
     labels, targets = gender_and_age(genders, ages)
     return Samples(
@@ -48,6 +56,7 @@ def load(path: Path) -> Samples:
         targets=targets,
         groups=group_near(images, _same(dates)),
         usage=np.full(len(images), ""),
+        attributes={"race": np.array(races), **named_attributes(labels)},
     )
 
 

@@ -12,10 +12,10 @@ import pytest
 from export.convert import convert, load_keras
 from export.readme import write_readme
 from export.verify import ParityError, StaleEvaluation, verify
-from service.card import load_card
+from service.card import HeadSpec, load_card
 from tests.unit.training.makers import fusion_recipe, mini_recipe, write_faces, write_fer2013
 from training.datasets import Part, Samples, load_parts
-from training.evaluate import evaluate, open_session, run
+from training.evaluate import Subject, evaluate, open_session, run
 from training.publish import publish
 from training.recipe import Recipe, load_recipe
 from training.train import Run, predict
@@ -37,9 +37,9 @@ class Published:
     def validation(self) -> dict[str, Samples]:
         return {name: parts["validation"] for name, parts in self.datasets.items()}
 
-    def thresholds(self) -> dict[str, float]:
-        heads = json.loads((self.folder / "calibration.json").read_text())["heads"]
-        return {head: values["uncertain_below"] for head, values in heads.items()}
+    def subject(self) -> Subject:
+        heads = {head: HeadSpec(labels=labels) for head, labels in self.recipe.labels.items()}
+        return Subject(self.folder, self.recipe.input, heads)
 
 
 @pytest.fixture(scope="module", params=["mini", "fusion"])
@@ -87,9 +87,7 @@ def test_same_model_gives_the_same_bytes(published: Published) -> None:
 
 
 def test_evaluate_verify_and_readme(published: Published) -> None:
-    record = evaluate(
-        published.folder, published.recipe, published.validation, published.thresholds()
-    )
+    record = evaluate(published.subject(), published.validation)
     card = verify(published.recipe, published.folder, published.validation)
     assert load_card(published.folder.rename(published.folder.parent / card.name)) == card
     assert card.parity.max_abs_error <= 1e-4

@@ -108,6 +108,10 @@ def test_utkface_reads_a_folder_and_a_zip(tmp_path: Path) -> None:
         samples = load_utk(path)
         assert samples.labels["gender"].tolist() == [0, 1]  # female, male
         assert samples.labels["age"].tolist() == [1, 3]
+        assert samples.attributes["race"].tolist() == ["Asian", "White"]
+        assert samples.attributes["gender"].tolist() == ["female", "male"]
+        assert samples.attributes["age"].tolist() == ["19-30", "80+"]
+        assert samples.take(np.array([1])).attributes["race"].tolist() == ["White"]
         assert samples.images[0].shape == (56, 56)
     side = samples.boxes[0].side
     assert side == pytest.approx(0.986 * 56)
@@ -133,6 +137,8 @@ def test_all_age_faces_reads_gender_from_the_number(tmp_path: Path) -> None:
     samples = load_aaf(write_faces(tmp_path / "aaf", {"07380A02.png": 1, "07381A31.png": 2}))
     assert samples.labels["gender"].tolist() == [0, 1]
     assert samples.labels["age"].tolist() == [0, 2]
+    assert samples.attributes["gender"].tolist() == ["female", "male"]
+    assert samples.attributes["age"].tolist() == ["0-18", "31-80"]
     assert samples.framing is None
     assert samples.boxes[0].side == pytest.approx(0.524 * 56)
 
