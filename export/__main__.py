@@ -1,4 +1,4 @@
-"""`python -m export convert NAME`, `verify NAME [--data SET=PATH]`."""
+"""`python -m export convert NAME`, `convert --from FILE`, `verify NAME [--data SET=PATH]`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from export import converting
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -16,16 +18,6 @@ Data = Annotated[list[str], typer.Option(help="SET=PATH, once for each set")]
 @app.callback()
 def main() -> None:
     """Convert trained models to ONNX, and verify what came out."""
-
-
-@app.command()
-def convert(name: str, models: Models = Path("models")) -> None:
-    """Write models/NAME/model.onnx from model.keras."""
-    from export.convert import convert as write
-    from training.recipe import load_recipe
-
-    path = write(load_recipe(name), models / name)
-    typer.echo(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
 
 
 @app.command()
@@ -46,6 +38,8 @@ def verify(name: str, data: Data = [], models: Models = Path("models")) -> None:
         f"{card.parity.max_abs_error:.1e} over {card.parity.samples} crops"
     )
 
+
+app.command()(converting.convert)
 
 if __name__ == "__main__":
     app()

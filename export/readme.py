@@ -18,11 +18,11 @@ def write_readme(card: ModelCard, recipe: Recipe, folder: Path) -> None:
     """Write `folder/README.md`: what the model is, its data, figures and limits."""
     sections = [
         _what(card),
-        _input(card),
+        input_section(card),
         _data(card),
         _training(recipe),
-        _figures(card, folder),
-        _limits(card),
+        figures_section(card, folder),
+        limits_section(card),
     ]
     (folder / README_FILE).write_text("\n".join("\n".join(section) for section in sections) + "\n")
 
@@ -45,7 +45,8 @@ def _what(card: ModelCard) -> list[str]:
     ]
 
 
-def _input(card: ModelCard) -> list[str]:
+def input_section(card: ModelCard) -> list[str]:
+    """Lines on what the graph takes and gives."""
     spec, shape = card.input, f"(N, {card.input.size}, {card.input.size}, {card.input.channels})"
     lines = [
         "## Input and output",
@@ -98,7 +99,8 @@ def _training(recipe: Recipe) -> list[str]:
     ]
 
 
-def _figures(card: ModelCard, folder: Path) -> list[str]:
+def figures_section(card: ModelCard, folder: Path) -> list[str]:
+    """Lines on what was measured, from `evaluation.json`; none without it."""
     path = folder / EVALUATION_FILE
     if not path.exists():
         return []
@@ -118,7 +120,8 @@ def _figures(card: ModelCard, folder: Path) -> list[str]:
     ]
 
 
-def _limits(card: ModelCard) -> list[str]:
+def limits_section(card: ModelCard) -> list[str]:
+    """Lines on what the model must not be used for."""
     return [
         "## Limits, and what it must not be used for",
         "",

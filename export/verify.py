@@ -111,13 +111,18 @@ def _card(recipe: Recipe, folder: Path, parameters: int, parity: Parity) -> Mode
         sha256=digest,
         licence=recipe.licence,
         data=recipe.data,
-        metrics=_metrics(folder, digest),
+        metrics=read_metrics(folder, digest),
         parity=parity,
         limits=recipe.limits,
     )
 
 
-def _metrics(folder: Path, digest: str) -> tuple[Metric, ...]:
+def read_metrics(folder: Path, digest: str) -> tuple[Metric, ...]:
+    """The card's figures, from `evaluation.json`; none without it.
+
+    Raises:
+        StaleEvaluation: it was measured on a file with another sha256.
+    """
     path = folder / EVALUATION_FILE
     if not path.exists():
         return ()

@@ -1,0 +1,1 @@
+"""Models that were made elsewhere: from Keras and TensorFlow files to served model folders."""
