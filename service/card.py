@@ -12,6 +12,7 @@ from service.types import Head
 
 CARD_FILE = "card.json"
 MODEL_FILE = "model.onnx"
+EXPLAIN_FILE = "explain.onnx"
 
 
 class _Part(BaseModel):
