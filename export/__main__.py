@@ -1,4 +1,4 @@
-"""`python -m export convert NAME`, `convert --from FILE`, `verify NAME [--data SET=PATH]`."""
+"""`python -m export convert NAME`, `convert --from FILE`, `verify NAME`, `explain NAME`."""
 
 from __future__ import annotations
 
@@ -37,6 +37,29 @@ def verify(name: str, data: Data = [], models: Models = Path("models")) -> None:
         f"{card.id}: sha256 {card.sha256[:12]}..., differs from Keras by at most "
         f"{card.parity.max_abs_error:.1e} over {card.parity.samples} crops"
     )
+
+
+@app.command()
+def explain(name: str, models: Models = Path("models")) -> None:
+    """Write models/NAME/explain.onnx from model.onnx, and its sha256 into card.json.
+
+    `verify` does it too, and leaves out a model with an op whose gradient is not known; this
+    command names the op.
+    """
+    from export.explain import write_explanation
+    from export.tape import UncoveredOp
+    from service.card import CARD_FILE, load_card
+
+    folder = models / name
+    card = load_card(folder)
+    try:
+        digest = write_explanation(folder)
+    except UncoveredOp as error:
+        typer.echo(f"{name} cannot be explained by its gradient: {error}", err=True)
+        raise typer.Exit(1) from error
+    card = card.model_copy(update={"explain_sha256": digest})
+    (folder / CARD_FILE).write_text(card.model_dump_json(indent=2) + "\n")
+    typer.echo(f"{card.id}: explain.onnx, sha256 {digest[:12]}...")
 
 
 app.command()(converting.convert)

@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from export.reverse import pull_back
 from export.rules.activation import FLOOR
-from export.tape import Tape
+from export.tape import Tape, UncoveredOp
 from service.card import EXPLAIN_FILE, MODEL_FILE
 
 _INLINE_BYTES = 128
@@ -39,6 +40,15 @@ def write_explanation(folder: Path) -> str:
     written = graph.SerializeToString(deterministic=True)
     (folder / EXPLAIN_FILE).write_bytes(written)
     return hashlib.sha256(written).hexdigest()
+
+
+def explain_sha256(folder: Path) -> str | None:
+    """The same for the card: None, and no file, for a model that has no such graph."""
+    try:
+        return write_explanation(folder)
+    except UncoveredOp:
+        (folder / EXPLAIN_FILE).unlink(missing_ok=True)
+        return None
 
 
 def explanation(model: Any) -> Any:
@@ -90,23 +100,24 @@ def _seeds(tape: Tape, outputs: Any) -> dict[str, str]:
     seeds, first = {}, 0
     for output in outputs:
         count = output.type.tensor_type.shape.dim[1].dim_value
-        classes = tape.constant(np.arange(first, first + count)[None])
-        seeds[_logit(tape, output.name)] = tape.op(
-            "Cast", [tape.op("Equal", [chosen, classes])], to=TensorProto.FLOAT
-        )
+        logits, order = _logits(tape, output.name, np.arange(count))
+        classes = tape.constant(first + order[None])
+        seeds[logits] = tape.op("Cast", [tape.op("Equal", [chosen, classes])], to=TensorProto.FLOAT)
         first += count
     return seeds
 
 
-def _logit(tape: Tape, output: str) -> str:
-    """What a head's softmax is taken of; the output itself if there is none.
+def _logits(tape: Tape, tensor: str, order: NDArray[np.int64]) -> tuple[str, NDArray[np.int64]]:
+    """What a head's softmax is taken of, and which class each of its columns is.
 
     Behind a softmax the gradient of a class that is certain vanishes. The temperature before it
-    scales every map alike, which changes no picture.
+    scales every map alike, which changes no picture. A head that ends in no softmax, as a mean of
+    networks, is taken as it is.
     """
-    makers = {node.output[0]: node for node in tape.nodes}
-    last = makers[output]
-    return str(last.input[0]) if last.op_type == "Softmax" else output
+    node = next(node for node in tape.nodes if tensor in node.output)
+    if node.op_type == "Gather":  # labels that were put into our order
+        return _logits(tape, node.input[0], np.argsort(tape.value(node, 1)))
+    return (str(node.input[0]) if node.op_type == "Softmax" else tensor), order
 
 
 def _refer(graph: Any, data: bytes) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.convert import load_keras
+from export.explain import explain_sha256
 from service.card import CARD_FILE, MODEL_FILE, HeadSpec, Metric, ModelCard, Parity
 from training.batches import whole_crops
 from training.datasets import Samples
@@ -34,6 +35,8 @@ class StaleEvaluation(Exception):
 
 def verify(recipe: Recipe, folder: Path, validation: Mapping[str, Samples]) -> ModelCard:
     """Compare the two files, on evaluation data too where it is given, and write the card.
+
+    `explain.onnx` is written with it.
 
     Args:
         recipe: the model's recipe.
@@ -109,6 +112,7 @@ def _card(recipe: Recipe, folder: Path, parameters: int, parity: Parity) -> Mode
             for head, labels in recipe.labels.items()
         },
         sha256=digest,
+        explain_sha256=explain_sha256(folder),
         licence=recipe.licence,
         data=recipe.data,
         metrics=read_metrics(folder, digest),

@@ -14,6 +14,8 @@ CARD_FILE = "card.json"
 MODEL_FILE = "model.onnx"
 EXPLAIN_FILE = "explain.onnx"
 
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
 
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
@@ -96,7 +98,9 @@ class ModelCard(_Part):
     parameters: int = Field(gt=0)
     input: InputSpec
     heads: dict[Head, HeadSpec] = Field(min_length=1)
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    sha256: Sha256
+    explain_sha256: Sha256 | None = None
+    """Of `explain.onnx`; None where the gradient of an op of the model is not known."""
     licence: str
     data: tuple[Dataset, ...]
     metrics: tuple[Metric, ...]

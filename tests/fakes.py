@@ -391,5 +391,5 @@ def _graph(
         ],
         [numpy_helper.from_array(value, name) for name, value in weights.items()],
     )
-    opsets = [helper.make_opsetid("", 17)]
+    opsets = [helper.make_opsetid("", 18)]
     return helper.make_model(graph, opset_imports=opsets, ir_version=8)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from export.explain import explain_sha256
 from export.foreign.errors import FormatError, WishError
 from export.foreign.graph import Foreign, fit
 from export.foreign.keras_file import load_keras_file
@@ -123,6 +124,7 @@ def _card(foreign: Foreign, folder: Path, parity: Parity) -> ModelCard:
         input=foreign.input,
         heads={head: HeadSpec(labels=labels) for head, labels in foreign.labels.items()},
         sha256=hashlib.sha256((folder / MODEL_FILE).read_bytes()).hexdigest(),
+        explain_sha256=explain_sha256(folder),
         licence=wish.licence,
         data=wish.data,
         metrics=(),

@@ -49,6 +49,7 @@ RULES: Mapping[str, Rule] = {
     "Transpose": shaping.transpose,
     "Concat": shaping.concat,
     "Slice": shaping.cut,
+    "Gather": shaping.gather,
     "Pad": shaping.pad,
     "ReverseSequence": shaping.reverse_sequence,
 }

@@ -62,6 +62,17 @@ def cut(tape: Tape, node: Any, gradient: str) -> list[str]:
     return [gradient]
 
 
+def gather(tape: Tape, node: Any, gradient: str) -> list[str]:
+    """The same for places that are named: so labels or channels are put into another order."""
+    taken = tape.value(node, 1)
+    sides = tape.shape(node, node.input[0])
+    axis = attribute(node, "axis", 0) % len(sides)
+    side = sides[axis]
+    if side is None or taken.ndim != 1 or len({*(taken % side)}) < len(taken):
+        raise UncoveredOp(node, "only distinct places on an axis of known length are covered")
+    return [_put_back(tape, gradient, axis, (taken % side).tolist(), side)]
+
+
 def pad(tape: Tape, node: Any, gradient: str) -> list[str]:
     """What was put around is cut off."""
     if attribute(node, "mode", "constant") != "constant":
