@@ -27,8 +27,33 @@ def evaluate(name: str, data: Data, models: Models = Path("models"), folds: Fold
     typer.echo("\n".join(tables.summary(record)))
 
 
+def photos(
+    fairface: Annotated[Path, typer.Option(help="folder or zip of FairFace photos")],
+    yunet: Annotated[Path, typer.Option(help="YuNet-format ONNX file: its boxes are the best")],
+    names: Annotated[list[str] | None, typer.Argument(help="all with a gender head")] = None,
+    models: Models = Path("models"),
+) -> None:
+    """Measure models from photo to result, and by framing; writes `models/NAME/photos.json`."""
+    from service.card import load_card
+    from training.datasets.fairface import load_photos
+    from training.served import measure_photos
+
+    cards = [load_card(path.parent) for path in sorted(models.glob("*/card.json"))]
+    loaded = load_photos(fairface)
+    for name in names or [card.name for card in cards if "gender" in card.heads]:
+        record = measure_photos(models / name, loaded, yunet)
+        for detector, service in record["services"].items():
+            typer.echo(f"{name}, {detector}: {service['found']} of {len(loaded)} faces")
+            for head, figures in service["heads"].items():
+                box = figures["best_box_accuracy"]
+                typer.echo(f"  {head} {figures['accuracy']:.1%}, from the best box {box:.1%}")
+
+
 def _validation(data: list[str]) -> dict[str, Samples]:
     from training.datasets import load_parts
 
     pairs = [item.partition("=") for item in data]
     return {name: load_parts(name, Path(path))["validation"] for name, _, path in pairs}
+
+
+COMMANDS = (evaluate, photos)

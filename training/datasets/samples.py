@@ -102,7 +102,7 @@ def read_images(path: Path) -> Iterator[tuple[str, NDArray[np.uint8]]]:
         DatasetError: nothing is there, it holds no image, or one cannot be decoded.
     """
     count = 0
-    for name, data in _read_files(path):
+    for name, data in read_files(path):
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
         if pixels is None:
             raise DatasetError(f"{path}: {name} is not a readable image")
@@ -112,7 +112,12 @@ def read_images(path: Path) -> Iterator[tuple[str, NDArray[np.uint8]]]:
         raise DatasetError(f"{path} holds no image ({', '.join(IMAGE_SUFFIXES)})")
 
 
-def _read_files(path: Path) -> Iterator[tuple[str, bytes]]:
+def read_files(path: Path) -> Iterator[tuple[str, bytes]]:
+    """Names and content of every image file in a folder or zip, in the order of their names.
+
+    Raises:
+        DatasetError: it is neither.
+    """
     if path.is_dir():
         for file in sorted(path.rglob("*")):
             if file.suffix.lower() in IMAGE_SUFFIXES:
