@@ -107,7 +107,8 @@ def _lasting(recipe: Recipe, epochs: int) -> Recipe:
     return recipe.model_copy(update={"training": training})
 
 
-app.command()(measuring.evaluate)
+for command in measuring.COMMANDS:
+    app.command()(command)
 
 if __name__ == "__main__":
     app()
