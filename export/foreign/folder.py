@@ -31,6 +31,7 @@ LIMITS = (
     "were measured here, if any.",
     "A guess from one picture of a face: not for any decision about a person.",
 )
+EMOTION_LIMIT = "Not for emotion recognition at work or in education (EU AI Act, Art. 5(1)(f))."
 
 
 def open_source(path: Path, weights: Path | None = None) -> Source:
@@ -129,5 +130,5 @@ def _card(foreign: Foreign, folder: Path, parity: Parity) -> ModelCard:
         data=wish.data,
         metrics=(),
         parity=parity,
-        limits=LIMITS,
+        limits=(*LIMITS, EMOTION_LIMIT) if "emotion" in foreign.labels else LIMITS,
     )
