@@ -10,7 +10,9 @@ DATA ?= ../shared/data
 FER2013 := $(firstword $(wildcard $(DATA)/fer2013.csv) runs/data/fer2013.csv)
 UTKFACE := $(DATA)/utkface.zip
 ALL_AGE_FACES := $(DATA)/all_age_faces.zip
-RECIPES := $(notdir $(basename $(wildcard training/recipes/*.toml)))
+# All but the ablations: name those as RECIPES="joint_cnn_no_dense ...". Ensembles are made last, of the others.
+ENSEMBLES := $(notdir $(basename $(wildcard training/recipes/ensemble_*.toml)))
+RECIPES := $(filter-out $(ENSEMBLES),$(notdir $(basename $(wildcard training/recipes/*.toml)))) $(ENSEMBLES)
 VENV := .venv
 BIN := $(VENV)/bin
 # Starts a server on a free port, runs a command against it and stops it.

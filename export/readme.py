@@ -7,7 +7,7 @@ from pathlib import Path
 
 from service.card import ModelCard
 from training.evaluate import EVALUATION_FILE
-from training.recipe import Recipe
+from training.recipe import FOLDER, Recipe, recipe_path
 from training.tables import summary
 
 README_FILE = "README.md"
@@ -85,11 +85,9 @@ def _training(recipe: Recipe) -> list[str]:
     return [
         "## Training",
         "",
-        f"`training/recipes/{recipe.name}.toml`: {recipe.training.epochs} epochs over "
-        f"{next(iter(sets))}. "
-        "To train and publish again:",
+        f"`{recipe_path(recipe.name).relative_to(FOLDER.parents[1])}`: {_schedule(recipe)}",
         "",
-        f"    python -m training train {recipe.name} {flags}",
+        *([] if recipe.members else [f"    python -m training train {recipe.name} {flags}"]),
         f"    python -m training publish {recipe.name} {flags}",
         f"    python -m export convert {recipe.name}",
         "",
@@ -97,6 +95,17 @@ def _training(recipe: Recipe) -> list[str]:
         "",
         *[line for note in recipe.notes for line in (note, "")],
     ]
+
+
+def _schedule(recipe: Recipe) -> str:
+    if recipe.members:
+        return (
+            f"the mean of {' and '.join(recipe.members)} as they are published; "
+            "`calibration.json` holds their hashes. To make it again:"
+        )
+    plan = recipe.training
+    most = f"at most {plan.epochs}" if plan.patience else f"{plan.epochs}"
+    return f"{most} epochs over {next(iter(plan.per_batch))}. To train and publish again:"
 
 
 def figures_section(card: ModelCard, folder: Path) -> list[str]:

@@ -17,6 +17,7 @@ from service.card import CARD_FILE, MODEL_FILE, HeadSpec, Metric, ModelCard, Par
 from training.batches import whole_crops
 from training.datasets import Samples
 from training.evaluate import EVALUATION_FILE, open_session, run
+from training.labels import narrowed
 from training.publish import CALIBRATION_FILE, KERAS_FILE
 from training.recipe import Recipe
 from training.train import predict
@@ -52,7 +53,8 @@ def verify(recipe: Recipe, folder: Path, validation: Mapping[str, Samples]) -> M
     crops = [_noise(recipe, count) for count in BATCHES]
     worst = max(_difference(keras_model, session, part) for part in crops)
     samples = sum(BATCHES)
-    for name, part in validation.items():
+    for name, whole in validation.items():
+        part = narrowed(whole, recipe.labels)
         images = whole_crops(part, recipe.input)
         worst = max(worst, _compare(keras_model, session, images, part, name))
         samples += len(images)

@@ -10,8 +10,8 @@ import typer
 from training import measuring
 
 if TYPE_CHECKING:
+    from training.datasets import Part, Samples
     from training.recipe import Recipe
-    from training.train import Run
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -42,8 +42,22 @@ def train(
     threads: Threads = 1,
 ) -> None:
     """Train a recipe, or take its run up again after its last finished epoch."""
+    from training.recipe import load_recipe
+
+    plan = load_recipe(recipe)
+    if plan.network == "ensemble":
+        typer.echo(f"{recipe} is the mean of {' and '.join(plan.members)}: publish it")
+        return
+    plan = plan if epochs is None else _lasting(plan, epochs)
     paths = {"fer2013": fer2013, "utkface": utkface, "all_age_faces": all_age_faces}
-    _open_run(recipe, paths, out, seed, epochs, threads, models).train()
+    datasets = _load(plan, paths, threads)
+    if plan.distillation:
+        from training.distill import distil
+
+        distil(datasets, plan.distillation, models)
+    from training.train import Run
+
+    Run(plan, datasets, out / plan.name, seed).train()
 
 
 @app.command()
@@ -57,49 +71,46 @@ def publish(
     seed: Seed = None,
     threads: Threads = 1,
 ) -> None:
-    """Calibrate a run's weights as they are at its last checkpoint, and write `model.keras`."""
-    paths = {"fer2013": fer2013, "utkface": utkface, "all_age_faces": all_age_faces}
-    run = _open_run(recipe, paths, out, seed, None, threads)
-    from training.publish import publish as write
+    """Calibrate a run's weights as they are at its last checkpoint, and write `model.keras`.
 
-    if not run.epochs:
-        raise typer.BadParameter(f"{out / recipe} holds no checkpoint: train it first")
-    typer.echo(f"{write(run, models)}: the weights after epoch {len(run.epochs)}")
-
-
-def _open_run(
-    recipe: str,
-    paths: dict[str, Path | None],
-    out: Path,
-    seed: int | None,
-    epochs: int | None,
-    threads: int,
-    teachers: Path | None = None,
-) -> Run:
-    from training.datasets import load_parts
+    An ensemble has no run: it is made of the models that are published already.
+    """
     from training.recipe import load_recipe
 
     plan = load_recipe(recipe)
-    plan = plan if epochs is None else _lasting(plan, epochs)
+    paths = {"fer2013": fer2013, "utkface": utkface, "all_age_faces": all_age_faces}
+    datasets = _load(plan, paths, threads)
+    from training.ensemble import Ensemble
+    from training.publish import publish as write
+    from training.train import Run
+
+    if plan.network == "ensemble":
+        folder = write(Ensemble(plan, datasets, models), models)
+        typer.echo(f"{folder}: the mean of {' and '.join(plan.members)}")
+        return
+    run = Run(plan, datasets, out / plan.name, seed)
+    if not run.epochs:
+        raise typer.BadParameter(f"{out / recipe} holds no checkpoint: train it first")
+    typer.echo(f"{write(run, models)}: the weights after epoch {run.kept_epoch}")
+
+
+def _load(
+    plan: Recipe, paths: dict[str, Path | None], threads: int
+) -> dict[str, dict[Part, Samples]]:
+    from training.datasets import load_parts
+
+    wanted: dict[str, Path] = {}
     for name in plan.training.per_batch:
-        if paths[name] is None:
-            raise typer.BadParameter(f"{recipe} learns from --{name.replace('_', '-')}")
+        path = paths[name]
+        if path is None:
+            raise typer.BadParameter(f"{plan.name} learns from --{name.replace('_', '-')}")
+        wanted[name] = path
 
     # TensorFlow is imported only where it is needed, and after its threads are set.
     from training.accelerate import set_threads
 
     set_threads(threads)
-    from training.train import Run
-
-    wanted = {
-        name: path for name, path in paths.items() if path and name in plan.training.per_batch
-    }
-    datasets = {name: load_parts(name, path) for name, path in wanted.items()}
-    if teachers and plan.distillation:
-        from training.distill import distil
-
-        distil(datasets, plan.distillation, teachers)
-    return Run(plan, datasets, out / plan.name, seed)
+    return {name: load_parts(name, path) for name, path in wanted.items()}
 
 
 def _lasting(recipe: Recipe, epochs: int) -> Recipe:

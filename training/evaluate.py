@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 
 from service.card import MODEL_FILE, HeadSpec, InputSpec, load_card
 from service.runtime.session import OrtSession, SessionOptions
-from service.types import AGE_BANDS, EMOTIONS, GENDERS, Head
+from service.types import Head
 from service.vision.postprocess import to_prediction
 from training import metrics, tables
 from training.batches import whole_crops
 from training.datasets import Samples
 from training.datasets.splits import SPLIT_SEED, fold_rows
+from training.labels import NAMES
 from training.plot import plot_evaluation
 from training.publish import CALIBRATION_FILE
 from training.recipe import load_recipe
@@ -31,8 +32,6 @@ EVALUATION_FILE = "evaluation.json"
 PAGE_FILE = "evaluation.md"
 PICTURE_FILE = "evaluation.png"
 SPLITS = {"fer2013": "public test", "utkface": "validation", "all_age_faces": "validation"}
-_NAMES: Mapping[Head, tuple[str, ...]] = {"emotion": EMOTIONS, "gender": GENDERS, "age": AGE_BANDS}
-"""What the numbers of `Samples.labels` mean."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +108,7 @@ def measure(
         spec: the head's labels and threshold.
         folds: see `evaluate`.
     """
-    places = [spec.labels.index(n) if n in spec.labels else -1 for n in _NAMES[head]]
+    places = [spec.labels.index(n) if n in spec.labels else -1 for n in NAMES[head]]
     labels = np.array(places, np.int64)[samples.labels[head]]
     known = np.flatnonzero(labels >= 0)
     rows, labels = samples.take(known), labels[known]

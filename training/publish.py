@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import keras
 import numpy as np
@@ -16,33 +16,65 @@ from training import calibrate
 from training.batches import whole_crops
 from training.datasets import Samples
 from training.recipe import Recipe
-from training.train import Run, predict
+from training.train import predict
 
 KERAS_FILE = "model.keras"
 CALIBRATION_FILE = "calibration.json"
+STRUCTURE_FILE = "model.json"
+WEIGHTS_FILE = "model.weights.h5"
 
 
-def publish(run: Run, models: Path) -> Path:
-    """Calibrate the run's averaged network on its tune parts and write it to `models/<name>`.
+class Trained(Protocol):
+    """What is published: a run, or an ensemble of models that are published already."""
+
+    @property
+    def recipe(self) -> Recipe:
+        """Of the model."""
+
+    @property
+    def tune(self) -> Mapping[str, Samples]:
+        """Dataset -> the part that calibrates, in the recipe's labels."""
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What made the weights, for `calibration.json`."""
+
+    def averaged(self) -> Any:
+        """A float32 network: `image` -> {head: logits (N, K)}."""
+
+
+def publish(trained: Trained, models: Path) -> Path:
+    """Calibrate a trained network on its tune parts and write it to `models/<name>`.
 
     Returns:
         The model's folder.
     """
-    folder = models / run.recipe.name
+    recipe = trained.recipe
+    folder = models / recipe.name
     folder.mkdir(parents=True, exist_ok=True)
-    logits = mirrored(run.averaged()) if run.recipe.mirror else run.averaged()
-    heads = calibration(logits, run.recipe, run.tune)
+    logits = mirrored(trained.averaged()) if recipe.mirror else trained.averaged()
+    heads = calibration(logits, recipe, trained.tune)
     temperatures = {head: values["temperature"] for head, values in heads.items()}
-    probabilities(logits, temperatures).save(folder / KERAS_FILE)
-    record = {
-        "recipe": run.recipe.name,
-        "seed": run.seed,
-        "epochs": len(run.epochs),
-        "splits": run.splits,
-        "heads": heads,
-    }
+    model = probabilities(logits, temperatures)
+    model.save(folder / KERAS_FILE)
+    if recipe.network == "sequential_cnn":
+        save_apart(model, folder)
+    record = {"recipe": recipe.name, **trained.facts, "heads": heads}
     (folder / CALIBRATION_FILE).write_text(json.dumps(record, indent=1) + "\n")
     return folder
+
+
+def save_apart(model: Any, folder: Path) -> None:
+    """Write structure as JSON and weights as HDF5; `sequential_cnn_gui.txt`, section V, step 8.
+
+    Args:
+        model: a chain of layers with one head, as `probabilities` gives it; it is written as a
+            Keras Sequential model, `image` (N, S, S, C) in 0..255 -> probabilities (N, K).
+        folder: of the model.
+    """
+    chain = keras.Sequential(model.layers, name=folder.name)
+    (folder / STRUCTURE_FILE).write_text(chain.to_json(indent=1) + "\n")
+    chain.save_weights(folder / WEIGHTS_FILE)
 
 
 def calibration(

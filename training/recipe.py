@@ -38,9 +38,13 @@ class Augment(_Part):
 class Training(_Part):
     """Schedule: warm-up, hold, then a cosine fall to zero over the last part of the epochs."""
 
-    epochs: int = Field(gt=0)
+    epochs: int = Field(ge=0)
+    """At most; 0 where nothing is trained, as in an ensemble."""
     per_batch: dict[str, int] = Field(min_length=1)
     """Dataset -> images of it in each batch; an epoch is one pass over the first one."""
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    """Of SGD."""
     learning_rate: float = Field(default=1e-3, gt=0)
     warmup_epochs: float = Field(default=1.0, ge=0)
     fall_share: float = Field(default=0.5, gt=0, le=1)
@@ -48,6 +52,9 @@ class Training(_Part):
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     average: float = Field(default=0.998, ge=0, lt=1)
     """Momentum per step of the averaged weights, the ones that are kept."""
+    patience: int | None = Field(default=None, gt=0)
+    """Early stopping: so many epochs without a lower loss on the tune parts end the run, and the
+    averaged weights of the epoch of least loss are kept. Without it, the last ones are."""
     precision: Literal["float32", "mixed_bfloat16"] = "mixed_bfloat16"
     """Of the steps; what is kept is float32. In float32, TensorFlow 2.21's oneDNN kernels corrupt
     the heap when mini-Xception trains (seen on Zen 4); TF_ENABLE_ONEDNN_OPTS=0 avoids it."""
@@ -76,8 +83,19 @@ class Recipe(_Part):
     data: tuple[Dataset, ...]
     input: InputSpec
     labels: dict[Head, tuple[str, ...]]
-    network: Literal["mini_xception", "guided_fusion", "vgg"]
+    network: Literal[
+        "mini_xception",
+        "guided_fusion",
+        "vgg",
+        "sequential_fcn",
+        "four_layer",
+        "joint_cnn",
+        "sequential_cnn",
+        "ensemble",
+    ]
     network_options: dict[str, Any] = {}
+    members: tuple[str, ...] = ()
+    """Of an ensemble: published models that see the same crops and know the same labels."""
     mirror: bool = False
     """Answer with the mean over the crop and its mirror image: twice the work, fewer errors."""
     distillation: Distillation | None = None
@@ -85,13 +103,37 @@ class Recipe(_Part):
 
 
 def load_recipe(name: str | Path) -> Recipe:
-    """Read `recipes/<name>.toml`, or any TOML file by its path.
+    """Read the recipe of this name below `recipes/`, or any TOML file by its path.
+
+    `extends = "OTHER"` in it takes over what the other recipe says: tables are merged key by key,
+    anything else that both say is replaced.
 
     Raises:
         FileNotFoundError: no such recipe.
         pydantic.ValidationError: a field is missing, unknown or out of its range.
     """
+    return Recipe.model_validate(_read(name))
+
+
+def recipe_path(name: str) -> Path:
+    """Where the recipe of this name is, or would be."""
+    there = {path.stem: path for path in FOLDER.rglob("*.toml")}
+    return there.get(name, FOLDER / f"{name}.toml")
+
+
+def _read(name: str | Path) -> dict[str, Any]:
     path = Path(name)
     if path.suffix != ".toml":
-        path = FOLDER / f"{name}.toml"
-    return Recipe.model_validate(tomllib.loads(path.read_text()))
+        path = recipe_path(str(name))
+    fields = tomllib.loads(path.read_text())
+    base = fields.pop("extends", None)
+    return fields if base is None else _merged(_read(base), fields)
+
+
+def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    both = {
+        key: _merged(base[key], value)
+        for key, value in changes.items()
+        if isinstance(value, dict) and isinstance(base.get(key), dict)
+    }
+    return base | changes | both

@@ -14,14 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from training import calibrate, networks
+from training import calibrate, networks, stopping
 from training.accelerate import use_fused_batch_norm
 from training.batches import Batches, steps_per_epoch, whole_crops
 from training.datasets import Part, Samples
 from training.datasets.splits import fingerprint
+from training.labels import narrowed
 from training.loss import MaskedCrossentropy
 from training.plot import plot_history
-from training.recipe import Recipe
+from training.recipe import Recipe, Training
 from training.schedule import Schedule, WeightAverage
 
 CHECKPOINT = "checkpoint.npz"
@@ -48,30 +49,41 @@ class Run:
     ) -> None:
         self.recipe, self.folder = recipe, folder
         self.seed = recipe.training.seed if seed is None else seed
-        self._train = {name: parts["train"] for name, parts in datasets.items()}
-        self.tune = {name: parts["tune"] for name, parts in datasets.items()}
-        self.splits = {
-            name: {part: fingerprint(samples.images) for part, samples in parts.items()}
-            for name, parts in datasets.items()
-        }
+        self._train = {n: narrowed(parts["train"], recipe.labels) for n, parts in datasets.items()}
+        self.tune = {n: narrowed(parts["tune"], recipe.labels) for n, parts in datasets.items()}
+        self.splits = fingerprints(datasets)
         folder.mkdir(parents=True, exist_ok=True)
         self.model = _compiled(recipe, self.seed)
         self.average = WeightAverage(recipe.training.average)
         self.epochs: list[dict[str, Any]] = []
+        self._best: list[NDArray[np.float32]] = []
         self._resume()
 
     def train(self) -> Any:
         """Train what is left of the epochs; a float32 Keras model of the averaged logits."""
-        for epoch in range(len(self.epochs), self.recipe.training.epochs):
-            self.epochs.append(self._epoch(epoch))
+        plan = self.recipe.training
+        while len(self.epochs) < plan.epochs and not stopping.is_over(self.epochs, plan.patience):
+            self.epochs.append(self._epoch(len(self.epochs)))
+            if plan.patience and stopping.best_epoch(self.epochs) == len(self.epochs):
+                self._best = [value.copy() for value in self.average.weights or ()]
             self._save()
-            _console.print(_line(self.epochs[-1], self.recipe.training.epochs))
+            _console.print(_line(self.epochs[-1], plan.epochs))
         return self.averaged()
 
+    @property
+    def kept_epoch(self) -> int:
+        """The number of the epoch whose averaged weights are kept; 0 before the first."""
+        return stopping.best_epoch(self.epochs) if self._best else len(self.epochs)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What made the weights that are kept."""
+        return {"seed": self.seed, "epochs": self.kept_epoch, "splits": self.splits}
+
     def averaged(self) -> Any:
-        """The averaged weights in a float32 network."""
+        """The averaged weights that are kept, in a float32 network."""
         model = _plain(self.recipe)
-        model.set_weights(self.average.weights or self.model.get_weights())
+        model.set_weights(self._best or self.average.weights or self.model.get_weights())
         return model
 
     def _epoch(self, epoch: int) -> dict[str, Any]:
@@ -114,6 +126,7 @@ class Run:
             f"state{i}": np.asarray(v) for i, v in enumerate(_state(self.model))
         }
         arrays |= {f"average{i}": v for i, v in enumerate(self.average.weights or ())}
+        arrays |= {f"best{i}": v for i, v in enumerate(self._best)}
         arrays["updates"] = np.asarray(self.average.updates)
         arrays["history"] = np.asarray(json.dumps(self.epochs))
         temporary = self.folder / "checkpoint.tmp.npz"
@@ -137,9 +150,19 @@ class Run:
                 variable.assign(saved[f"state{index}"])
             count = len(self.model.get_weights())
             self.average.weights = [saved[f"average{index}"] for index in range(count)]
+            if self.recipe.training.patience and "best0" in saved:
+                self._best = [saved[f"best{index}"] for index in range(count)]
             self.average.updates = int(saved["updates"])
             self.epochs = json.loads(str(saved["history"]))
         _console.print(f"resuming {self.recipe.name} after epoch {len(self.epochs)}")
+
+
+def fingerprints(datasets: Mapping[str, Mapping[Part, Samples]]) -> dict[str, dict[str, Any]]:
+    """Dataset -> part -> its size and sha256."""
+    return {
+        name: {part: fingerprint(samples.images) for part, samples in parts.items()}
+        for name, parts in datasets.items()
+    }
 
 
 def predict(model: Any, crops: NDArray[np.uint8], batch: int = 256) -> dict[str, Any]:
@@ -159,11 +182,17 @@ def _compiled(recipe: Recipe, seed: int) -> Any:
         model = networks.build(recipe)
     finally:
         keras.config.set_dtype_policy("float32")
-    optimizer = keras.optimizers.AdamW(weight_decay=recipe.training.weight_decay)
+    optimizer = _optimizer(recipe.training)
     optimizer.exclude_from_weight_decay(var_names=["bias", "beta", "gamma"])
     optimizer.build(model.trainable_variables)
     model.compile(optimizer, loss={head: MaskedCrossentropy() for head in recipe.labels})
     return model
+
+
+def _optimizer(plan: Training) -> Any:
+    if plan.optimizer == "sgd":
+        return keras.optimizers.SGD(momentum=plan.momentum, weight_decay=plan.weight_decay)
+    return keras.optimizers.AdamW(weight_decay=plan.weight_decay)
 
 
 def _plain(recipe: Recipe) -> Any:

@@ -24,7 +24,7 @@ from training.batches import whole_crops
 from training.datasets import Samples
 from training.evaluate import evaluate, open_session, open_subject, run
 from training.publish import KERAS_FILE
-from training.recipe import FOLDER as RECIPES
+from training.recipe import recipe_path
 
 LIMITS = (
     "Made elsewhere: what it learnt from is as its source says, and its figures are those that "
@@ -66,7 +66,7 @@ def adopt(source: Source, wish: Wish, models: Path, validation: Mapping[str, Sam
     folder = models / wish.name
     if folder.exists():
         raise WishError(f"{folder} is there already: remove it, or choose another name")
-    if (RECIPES / f"{wish.name}.toml").exists():
+    if recipe_path(wish.name).exists():
         raise WishError(f"{wish.name!r} is the name of a recipe: choose another")
     foreign = fit(source, wish)
     models.mkdir(parents=True, exist_ok=True)

@@ -5,13 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from training.networks import guided_fusion, mini_xception, vgg
+from training.networks import (
+    four_layer,
+    guided_fusion,
+    joint_cnn,
+    mini_xception,
+    sequential_cnn,
+    sequential_fcn,
+    vgg,
+)
 from training.recipe import Recipe
 
 _BUILDERS: dict[str, Callable[..., Any]] = {
     "mini_xception": mini_xception.build,
     "guided_fusion": guided_fusion.build,
     "vgg": vgg.build,
+    "sequential_fcn": sequential_fcn.build,
+    "four_layer": four_layer.build,
+    "joint_cnn": joint_cnn.build,
+    "sequential_cnn": sequential_cnn.build,
 }
 
 

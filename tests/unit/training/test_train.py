@@ -75,7 +75,7 @@ def test_fusion_variants(variant: str) -> None:
     assert len(dense) == 2 + 6 + 4
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in FOLDER.glob("*.toml")))
+@pytest.mark.parametrize("name", sorted(path.stem for path in FOLDER.rglob("*.toml")))
 def test_recipes_hold_together(name: str) -> None:
     recipe = load_recipe(name)
     assert recipe.name == name
