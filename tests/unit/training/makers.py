@@ -78,6 +78,48 @@ def fusion_recipe(variant: str = "two_guides") -> Recipe:
     )
 
 
+def tiny_recipe(network: str, **fields: object) -> Recipe:
+    """An emotion recipe of another family, with a network that trains in seconds."""
+    options: dict[str, dict[str, object]] = {
+        "sequential_fcn": {"filters": ((16,), (16,)), "kernels": (5, 3)},
+        "four_layer": {"filters": (16, 16), "hidden": 16},
+        "joint_cnn": {"filters": (16, 16), "dense": (16,)},
+        "sequential_cnn": {"hidden": 16},
+    }
+    return _recipe(
+        **{
+            "name": f"tiny_{network}",
+            "network": network,
+            "labels": {"emotion": EMOTIONS},
+            "input": InputSpec(size=32, color="gray", framing=Framing(scale=1.125)),
+            "network_options": options.get(network, {}),
+            "training": Training(epochs=1, per_batch={"fer2013": 8}),
+        }
+        | fields
+    )
+
+
+def joint_recipe(**training: object) -> Recipe:
+    """The joint network on two sets, with six emotions, SGD and early stopping."""
+    plan: dict[str, object] = {"epochs": 1, "per_batch": {"fer2013": 4, "utkface": 4}}
+    return tiny_recipe(
+        "joint_cnn",
+        labels={"emotion": EMOTIONS[:6], "gender": GENDERS},
+        training=Training.model_validate(plan | {"optimizer": "sgd", "patience": 2} | training),
+    )
+
+
+def ensemble_recipe(*members: Recipe) -> Recipe:
+    """The mean of published models of these recipes."""
+    return tiny_recipe(
+        "ensemble",
+        members=[member.name for member in members],
+        labels=members[0].labels,
+        input=members[0].input,
+        training=Training(epochs=0, per_batch={"fer2013": 8}),
+    )
+
+
 def _recipe(**fields: object) -> Recipe:
     return Recipe.model_validate(
         {
