@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 
 from service.core.batcher import Batcher
+from service.core.explain import Explainer
 from service.core.metrics import Metrics
 from service.core.pipeline import Analyzer, Options, ServedModel
 from service.core.prepare import Preparer
@@ -32,6 +35,7 @@ def open_analyzer(settings: Settings, metrics: Metrics) -> Analyzer:
     for model in models.values():
         card = model.card
         metrics.serves(card.name, card.version, card.sha256, model.provider)
+        metrics.runs(_explain_name(card.name), model.provider)
     detector = _open_detector(settings)
     return Analyzer(
         detector_id=detector.id,
@@ -55,6 +59,14 @@ def open_analyzer(settings: Settings, metrics: Metrics) -> Analyzer:
                     max_pending=settings.max_pending_faces,
                     observer=metrics,
                 ),
+                Batcher(
+                    Explainer(model, model.gradients, settings.max_batch_size),
+                    name=_explain_name(name),
+                    slots=slots,
+                    max_batch_size=min(settings.max_batch_size, settings.max_explain_batch_size),
+                    max_pending=settings.max_pending_explanations,
+                    observer=metrics,
+                ),
                 model.warm_up,
             )
             for name, model in models.items()
@@ -74,9 +86,20 @@ def default_options(settings: Settings) -> Options:
     )
 
 
+def explain_defaults(settings: Settings) -> Options:
+    """The same for an explanation, which takes fewer faces."""
+    faces = min(settings.max_faces, settings.max_explain_faces)
+    return replace(default_options(settings), max_faces=faces)
+
+
 def image_limits(settings: Settings) -> ImageLimits:
     """The codec's limits."""
     return ImageLimits(settings.max_bytes, settings.max_pixels, settings.max_side)
+
+
+def _explain_name(model: str) -> str:
+    """What a model's explanations are called in metrics and messages."""
+    return f"{model}/explain"
 
 
 def _open_detector(settings: Settings) -> HaarDetector | YunetDetector:

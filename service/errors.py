@@ -66,9 +66,9 @@ class CardInvalid(ModelError):
 class HashMismatch(ModelError):
     """The file is not the one that its card describes."""
 
-    def __init__(self, name: str, expected: str, actual: str) -> None:
+    def __init__(self, name: str, file: str, expected: str, actual: str) -> None:
         super().__init__(
-            f"model {name!r}: model.onnx has sha256 {actual}, its card says {expected}; "
+            f"model {name!r}: {file} has sha256 {actual}, its card says {expected}; "
             "restore the file, or run `python -m export verify` to write a new card"
         )
         self.name, self.expected, self.actual = name, expected, actual

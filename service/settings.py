@@ -17,6 +17,8 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from service.types import HEADS
+
 _PREFIX = "MIEN_"
 _CONFIG = "MIEN_CONFIG"
 
@@ -104,6 +106,13 @@ class Settings(BaseSettings):
     )
     max_pending_images: int = Field(64, ge=1, description="Images that may wait to be decoded.")
     max_pending_faces: int = Field(1024, ge=1, description="Faces that may wait for a model.")
+    max_explain_faces: int = Field(
+        10, ge=1, le=1000, description="Most faces explained of one image, largest first."
+    )
+    max_explain_batch_size: int = Field(8, ge=1, le=1024, description="Explanations in one run.")
+    max_pending_explanations: int = Field(
+        256, ge=1, description="Explanations that may wait for a model, one for a head of a face."
+    )
     request_timeout_s: float = Field(
         10.0, gt=0, le=600, description="Longest time a request may take; clients may ask for less."
     )
@@ -143,6 +152,10 @@ class Settings(BaseSettings):
             raise ValueError("max_pending_faces must be at least max_faces")
         if self.max_pending_images < self.max_batch_images:
             raise ValueError("max_pending_images must be at least max_batch_images")
+        if self.max_pending_explanations < self.max_explain_faces * len(HEADS):
+            raise ValueError(
+                f"max_pending_explanations must be at least {len(HEADS)} times max_explain_faces"
+            )
         if self.max_held_bytes < max(2 * self.max_bytes, self.max_batch_bytes):
             raise ValueError("max_held_bytes must be at least max_batch_bytes and twice max_bytes")
         return self

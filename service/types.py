@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 Head = Literal["emotion", "gender", "age"]
 HEADS: tuple[Head, ...] = ("emotion", "gender", "age")
 
+Method = Literal["guided", "gradient", "occlusion"]
+"""How an answer is explained; docs/explain.md says what each shows."""
+
 EMOTIONS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 GENDERS = ("female", "male")
 AGE_BANDS = ("0-18", "19-30", "31-80", "80+")

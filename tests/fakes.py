@@ -117,6 +117,26 @@ class FakeModel:
         return np.array([self._top] + [rest] * (count - 1), np.float32)
 
 
+class FakeGradients:
+    """Gradients that need no file: every map has the class's place among its labels all over."""
+
+    def __init__(self) -> None:
+        self.runs: list[tuple[tuple[tuple[Head, int], ...], bool]] = []
+
+    def maps(
+        self,
+        crops: Sequence[NDArray[np.uint8]],
+        classes: Sequence[tuple[Head, int]],
+        *,
+        guided: bool,
+    ) -> NDArray[np.float32]:
+        self.runs.append((tuple(classes), guided))
+        maps = np.zeros((len(crops), *crops[0].shape[:2]), np.float32)
+        for values, (_, place) in zip(maps, classes, strict=True):
+            values[:] = place
+        return maps
+
+
 # Observers and detectors -----------------------------------------------------------------------
 
 

@@ -14,7 +14,7 @@ import service
 from service.api import ops, problems, rest
 from service.api.deps import Gate
 from service.api.telemetry import Telemetry
-from service.build import default_options, open_analyzer
+from service.build import default_options, explain_defaults, open_analyzer
 from service.core.metrics import Metrics
 from service.core.pipeline import Analyzer
 from service.settings import Settings
@@ -52,6 +52,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.metrics = metrics
     app.state.gate = Gate(settings)
     app.state.options = default_options(settings)
+    app.state.explain_options = explain_defaults(settings)
     app.state.analyzer = open_analyzer(settings, metrics)
     app.include_router(ops.router, tags=["operations"])
     app.include_router(rest.router, tags=["analysis"])

@@ -1,4 +1,4 @@
-"""The example answer that OpenAPI shows."""
+"""The example answers that OpenAPI shows."""
 
 from __future__ import annotations
 
@@ -48,4 +48,21 @@ ANALYZE: dict[str, Any] = {
         "age": "guided_fusion@1.0.0",
     },
     "timings_ms": {"decode": 1.2, "detect": 3.4, "queue": 0.2, "infer": 0.9, "total": 6.0},
+}
+
+EXPLAIN: dict[str, Any] = ANALYZE | {
+    "faces": [
+        ANALYZE["faces"][0]
+        | {
+            "explanations": {
+                head: {
+                    "label": ANALYZE["faces"][0][head]["label"],
+                    "area": {"x": 192.5, "y": 97.0, "width": 154.0, "height": 154.0},
+                    "png": "iVBORw0KGgoAAAANSUhEUgAAAEAAAABACAAAAACPAi4C…",
+                }
+                for head in ("emotion", "gender", "age")
+            }
+        }
+    ],
+    "method": "guided",
 }

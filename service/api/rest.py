@@ -20,6 +20,7 @@ from service.api.deps import (
     read_images,
     while_connected,
 )
+from service.api.explanations import ExplainOut, ExplainQuery, to_explain_json
 from service.api.schemas import (
     AnalyzeOut,
     AnalyzeQuery,
@@ -109,6 +110,23 @@ async def analyze(request: Request, query: Annotated[AnalyzeQuery, Query()]) -> 
 
 
 @router.post(
+    "/explain",
+    summary="Analyse one image, and show why",
+    response_model=ExplainOut,
+    response_model_exclude_unset=True,
+    responses=_WORK_ERRORS,
+    openapi_extra=_IMAGE_BODY,
+)
+async def explain(request: Request, query: Annotated[ExplainQuery, Query()]) -> Response:
+    """As analyze, with a picture for each face and head: which pixels its answer rests on."""
+    until = deadline(request)
+    data = await in_time(read_image(request), until)
+    out = await while_connected(request, _explain(request, data, query, until))
+    request.state.timings_ms = out.timings_ms.model_dump(exclude={"total"})
+    return _respond(request, out)
+
+
+@router.post(
     "/analyze/batch",
     summary="Analyse several images",
     response_model=BatchOut,
@@ -158,6 +176,18 @@ async def _analyze(request: Request, data: bytes, query: AnalyzeQuery, until: fl
     work = state.analyzer.analyze(data, query.merged(state.options), deadline=until)
     result = await in_time(work, until)
     return to_json(result, request_id=request.state.request_id, landmarks=query.landmarks)
+
+
+async def _explain(request: Request, data: bytes, query: ExplainQuery, until: float) -> ExplainOut:
+    state = request.app.state
+    options = query.merged(state.explain_options)
+    work = state.analyzer.explain(data, options, query.wanted(), deadline=until)
+    return to_explain_json(
+        await in_time(work, until),
+        request_id=request.state.request_id,
+        landmarks=query.landmarks,
+        method=query.method,
+    )
 
 
 async def _batch(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -12,7 +13,7 @@ from service.core.pipeline import Options
 from service.types import AnalyzedFace, Box, Head, Prediction, Result, Timings
 
 
-def _split(value: Any) -> Any:
+def split(value: Any) -> Any:
     """`a,b` or `a&...=b` -> [a, b]; an empty value is an empty list."""
     parts = [value] if isinstance(value, str) else value
     if not isinstance(parts, list):
@@ -27,7 +28,7 @@ class AnalyzeQuery(BaseModel):
 
     models: Annotated[
         list[Annotated[str, Field(max_length=64)]],
-        BeforeValidator(_split),
+        BeforeValidator(split),
         Field(
             max_length=32,
             description="Model names, comma-separated: a head is served by the first of them that "
@@ -37,7 +38,7 @@ class AnalyzeQuery(BaseModel):
     ] = []
     attributes: Annotated[
         list[Head] | None,
-        BeforeValidator(_split),
+        BeforeValidator(split),
         Field(
             max_length=32,
             description="Subset of `emotion,gender,age`, comma-separated: others are neither run "
@@ -157,7 +158,7 @@ class AnalyzeOut(BaseModel):
 
     request_id: str
     image: ImageOut
-    faces: list[FaceOut]
+    faces: Sequence[FaceOut]
     models: dict[str, str]
     timings_ms: TimingsOut
 
@@ -220,14 +221,15 @@ def _face(analyzed: AnalyzedFace, *, landmarks: bool) -> FaceOut:
     if landmarks:
         optional["landmarks"] = _landmarks(analyzed)
     return FaceOut(
-        box=_box(face.box),
+        box=to_box(face.box),
         detection_score=face.score,
         quality=QualityOut(size_px=quality.size_px, sharpness=round(quality.sharpness, 4)),
         **optional,
     )
 
 
-def _box(box: Box) -> BoxOut:
+def to_box(box: Box) -> BoxOut:
+    """Put a box into the contract's form: hundredths of a pixel."""
     return BoxOut(
         x=round(box.x, 2),
         y=round(box.y, 2),

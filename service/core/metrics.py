@@ -72,8 +72,12 @@ class Metrics:
 
     def serves(self, name: str, version: str, sha256: str, provider: str) -> None:
         """Note a model that is served, and where it runs."""
-        self._providers[name] = provider
         self.model_info.labels(name, version, sha256, provider).set(1)
+        self.runs(name, provider)
+
+    def runs(self, name: str, provider: str) -> None:
+        """Note a batcher whose runs are timed under this name, and where they are."""
+        self._providers[name] = provider
         self.queue_depth.labels(name).set(0)
 
     def queued(self, name: str, depth: int) -> None:

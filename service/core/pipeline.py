@@ -6,23 +6,34 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
+from typing import Any
 
-from service.card import ModelCard
+from service.card import InputSpec, ModelCard
 from service.core.batcher import Batcher, Served
+from service.core.explain import (
+    Explained,
+    ExplainItem,
+    ExplainOptions,
+    by_face,
+    check_method,
+    explanations,
+    items,
+    wished_labels,
+    with_views,
+)
+from service.core.fan_out import fan_out
 from service.core.metrics import Metrics
 from service.core.prepare import Prepared, PrepareJob
+from service.core.result import Round, faces_of, timings_of
 from service.errors import InvalidOption, NotReady
 from service.types import (
     HEADS,
     AnalyzedFace,
     CropItem,
     Head,
-    Prediction,
     Probabilities,
     Result,
-    Timings,
 )
-from service.vision.postprocess import to_prediction
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +53,13 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """A model as the pipeline sees it: its card and the batcher in front of it."""
+    """A model as the pipeline sees it: its card and the batchers in front of it."""
 
     card: ModelCard
     provider: str
     batcher: Batcher[CropItem, Probabilities]
+    explain: Batcher[ExplainItem, bytes]
+    """Items in, pictures as PNG files out."""
     warm_up: Callable[[], None]
 
 
@@ -139,42 +152,66 @@ class Analyzer:
             InferenceError: a model run failed.
         """
         started = perf_counter()
-        if reason := self._unable():
-            raise NotReady(f"not ready: {reason}", retry_after_s=1.0)
+        self._check_ready()
         heads = self._choose(options)
-        cards = {card.name: card for card in heads.values()}
-        job = PrepareJob(
-            data,
-            detect=options.detect,
-            detection_threshold=options.detection_threshold,
-            min_face_px=options.min_face_px,
-            max_faces=options.max_faces,
-            specs={name: card.input for name, card in cards.items()},
-        )
-        (served,) = await asyncio.gather(*self._prepare.submit([job], deadline=deadline))
+        served = await self._ready(data, options, _specs(heads), deadline)
+        answers = await self._infer(served.output, heads, deadline)
+        faces = faces_of(served.output, heads, answers)
+        return self._result(served, faces, heads, [answers], options, started)
+
+    async def explain(
+        self,
+        data: bytes,
+        options: Options,
+        wanted: ExplainOptions,
+        *,
+        deadline: float | None = None,
+    ) -> Explained:
+        """Analyse an image, and show what counted for each head's answer for each face.
+
+        It takes what `analyze` takes, and how it is explained.
+
+        Raises:
+            MienError: as `analyze`.
+            InvalidOption: also a label that no head has, or a method that a model cannot serve.
+        """
+        started = perf_counter()
+        self._check_ready()
+        heads = self._choose(options)
+        check_method(wanted.method, heads)
+        wished = wished_labels(wanted.labels, heads)
+        specs = with_views(_specs(heads)) if wanted.overlay else _specs(heads)
+        served = await self._ready(data, options, specs, deadline)
         prepared = served.output
         answers = await self._infer(prepared, heads, deadline)
-        timings = _timings(served, answers, started)
-        self._observe(prepared, timings)
-        return Result(
-            width=prepared.width,
-            height=prepared.height,
-            orientation=prepared.orientation,
-            faces=tuple(
-                AnalyzedFace(face, _predictions(index, heads, answers), quality)
-                for index, (face, quality) in enumerate(
-                    zip(prepared.faces, prepared.qualities, strict=True)
-                )
-            ),
-            models=({"detector": self._detector_id} if options.detect else {})
-            | {head: card.id for head, card in heads.items()},
-            timings=timings,
-        )
+        faces = faces_of(prepared, heads, answers)
+        labels = {
+            head: [wished.get(head, face.predictions[head].label) for face in faces]
+            for head in heads
+        }
+        work = {
+            head: (
+                self.models[card.name].explain,
+                items(prepared, card, head, labels[head], wanted),
+            )
+            for head, card in heads.items()
+        }
+        pictures = await fan_out(work, deadline=deadline)
+        result = self._result(served, faces, heads, [answers, pictures], options, started)
+        by_head = {
+            head: explanations(prepared, card, labels[head], pictures[head], detect=options.detect)
+            for head, card in heads.items()
+        }
+        return Explained(result, by_face(by_head, len(faces)))
 
     def _unable(self) -> str | None:
         failures = (batcher.failure for batcher in self._batchers())
         failure = self._fault or next((text for text in failures if text), None)
         return failure or (None if self._warm else "warming up")
+
+    def _check_ready(self) -> None:
+        if reason := self._unable():
+            raise NotReady(f"not ready: {reason}", retry_after_s=1.0)
 
     def _choose(self, options: Options) -> dict[Head, ModelCard]:
         for name in options.models:
@@ -187,58 +224,75 @@ class Analyzer:
             raise InvalidOption(f"no model that is served has the head {missing[0]!r}")
         return {head: by_head[head] for head in wanted}
 
+    async def _ready(
+        self,
+        data: bytes,
+        options: Options,
+        specs: Mapping[str, InputSpec],
+        deadline: float | None,
+    ) -> Served[Prepared]:
+        job = PrepareJob(
+            data,
+            detect=options.detect,
+            detection_threshold=options.detection_threshold,
+            min_face_px=options.min_face_px,
+            max_faces=options.max_faces,
+            specs=specs,
+        )
+        (served,) = await asyncio.gather(*self._prepare.submit([job], deadline=deadline))
+        return served
+
     async def _infer(
         self, prepared: Prepared, heads: Mapping[Head, ModelCard], deadline: float | None
     ) -> dict[str, list[Served[Probabilities]]]:
-        futures: dict[str, list[asyncio.Future[Served[Probabilities]]]] = {}
-        try:
-            for name, crops in prepared.crops.items():
-                own = tuple(head for head, card in heads.items() if card.name == name)
-                items = [CropItem(crop, own) for crop in crops]
-                futures[name] = self.models[name].batcher.submit(items, deadline=deadline)
-            await asyncio.gather(*(future for group in futures.values() for future in group))
-        finally:
-            # After an error or a cancellation nobody waits for the rest.
-            for future in (future for group in futures.values() for future in group):
-                future.cancel()
-        return {name: [future.result() for future in group] for name, group in futures.items()}
+        own: dict[str, tuple[Head, ...]] = {}
+        for head, card in heads.items():
+            own[card.name] = (*own.get(card.name, ()), head)
+        work = {
+            name: (
+                self.models[name].batcher,
+                [CropItem(crop, wanted) for crop in prepared.crops[name]],
+            )
+            for name, wanted in own.items()
+        }
+        return await fan_out(work, deadline=deadline)
 
-    def _observe(self, prepared: Prepared, timings: Timings) -> None:
+    def _result(
+        self,
+        served: Served[Prepared],
+        faces: tuple[AnalyzedFace, ...],
+        heads: Mapping[Head, ModelCard],
+        rounds: Sequence[Round],
+        options: Options,
+        started: float,
+    ) -> Result:
+        prepared, timings = served.output, timings_of(served, rounds, started)
         for stage in ("decode", "detect", "queue", "infer"):
             self._metrics.stage_seconds.labels(stage).observe(getattr(timings, stage))
-        self._metrics.faces.observe(len(prepared.faces))
+        self._metrics.faces.observe(len(faces))
+        return Result(
+            width=prepared.width,
+            height=prepared.height,
+            orientation=prepared.orientation,
+            faces=faces,
+            models=({"detector": self._detector_id} if options.detect else {})
+            | {head: card.id for head, card in heads.items()},
+            timings=timings,
+        )
 
-    def _batchers(self) -> list[Batcher[PrepareJob, Prepared] | Batcher[CropItem, Probabilities]]:
-        return [self._prepare, *(model.batcher for model in self.models.values())]
+    def _batchers(self) -> list[Batcher[Any, Any]]:
+        models = self.models.values()
+        return [
+            self._prepare,
+            *(model.batcher for model in models),
+            *(model.explain for model in models),
+        ]
+
+
+def _specs(heads: Mapping[Head, ModelCard]) -> dict[str, InputSpec]:
+    return {card.name: card.input for card in heads.values()}
 
 
 def _by_head(cards: Sequence[ModelCard]) -> dict[Head, ModelCard]:
     """The first card for each head."""
     return {head: card for card in reversed(cards) for head in card.heads}
-
-
-def _predictions(
-    index: int,
-    heads: Mapping[Head, ModelCard],
-    answers: Mapping[str, Sequence[Served[Probabilities]]],
-) -> dict[Head, Prediction]:
-    return {
-        head: to_prediction(answers[card.name][index].output[head], card.heads[head])
-        for head, card in heads.items()
-    }
-
-
-def _timings(
-    prepare: Served[Prepared],
-    answers: Mapping[str, Sequence[Served[Probabilities]]],
-    started: float,
-) -> Timings:
-    # Models run side by side: the slowest item is what the caller waited for.
-    items = [served for group in answers.values() for served in group]
-    return Timings(
-        decode=prepare.output.decode_s,
-        detect=prepare.output.detect_s,
-        queue=prepare.queue_s + max((served.queue_s for served in items), default=0.0),
-        infer=max((served.run_s for served in items), default=0.0),
-        total=perf_counter() - started,
-    )

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
-from service.types import Face, Pixels
+import numpy as np
+from numpy.typing import NDArray
+
+from service.types import Face, Head, Pixels
 
 Item = TypeVar("Item", contravariant=True)
 Output = TypeVar("Output", covariant=True)
@@ -19,6 +22,29 @@ class Runner(Protocol[Item, Output]):
 
         Raises:
             MienError: as it is meant for the caller; any other exception is a failed run.
+        """
+        ...
+
+
+class Gradients(Protocol):
+    """Crops -> saliency maps by the gradient of a class; thread-safe and synchronous."""
+
+    def maps(
+        self,
+        crops: Sequence[NDArray[np.uint8]],
+        classes: Sequence[tuple[Head, int]],
+        *,
+        guided: bool,
+    ) -> NDArray[np.float32]:
+        """Explain each crop.
+
+        Args:
+            crops: uint8 (S, S, C) each, as the model takes them.
+            classes: head and place among its labels, for each crop.
+            guided: by guided back-propagation; else by the plain gradient.
+
+        Returns:
+            float32 (N, S, S), at least 0.
         """
         ...
 

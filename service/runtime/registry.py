@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from service.card import MODEL_FILE, ModelCard, load_card
-from service.errors import CardInvalid, HashMismatch, InvalidItem, ModelError
+from service.errors import CardInvalid, InvalidItem, ModelError
+from service.runtime.explain import GradientGraph
+from service.runtime.files import read_checked
 from service.runtime.session import OrtSession, SessionOptions, buckets, pad_to_bucket
 from service.types import CropItem, Head, Probabilities
 
@@ -28,8 +30,13 @@ class Model:
         """
         self.card: ModelCard = load_card(folder)
         path = folder / MODEL_FILE
-        self._session = OrtSession(path, options, _read_checked(self.card, path))
+        self._session = OrtSession(path, options, read_checked(path, self.card.sha256))
         _check_graph(self.card, self._session)
+        self.gradients = (
+            None
+            if self.card.explain_sha256 is None
+            else GradientGraph(folder, self.card, options, _first_classes(self._session))
+        )
         self._buckets = buckets(options.max_batch_size)
         self._shape = (self.card.input.size, self.card.input.size, self.card.input.channels)
 
@@ -77,15 +84,10 @@ def load_models(folder: Path, names: Sequence[str], options: SessionOptions) -> 
     return {name: Model(folder / name, options) for name in names or found}
 
 
-def _read_checked(card: ModelCard, path: Path) -> bytes:
-    # Read once: what is loaded is what was checked.
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ModelError(f"model {card.name!r} has no readable {MODEL_FILE}") from error
-    if (actual := hashlib.sha256(data).hexdigest()) != card.sha256:
-        raise HashMismatch(card.name, card.sha256, actual)
-    return data
+def _first_classes(session: OrtSession) -> dict[str, int]:
+    """Where each output's labels begin, counted through all outputs in their order."""
+    counts = [int(shape[-1] or 0) for shape in session.outputs.values()]
+    return dict(zip(session.outputs, accumulate(counts, initial=0), strict=False))
 
 
 def _check_graph(card: ModelCard, session: OrtSession) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -38,22 +38,34 @@ class SessionOptions:
 class OrtSession:
     """One loaded graph; `run` is thread-safe."""
 
-    def __init__(self, path: Path, options: SessionOptions, data: bytes | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        options: SessionOptions,
+        data: bytes | None = None,
+        *,
+        weights: Mapping[str, bytes] | None = None,
+    ) -> None:
         """Load a model.
 
         Args:
             path: its file, for messages too.
             options: how it is run.
             data: what to load in place of the file: its content, read and checked already.
+            weights: content of the files that the graph refers to for its weights, by name.
 
         Raises:
             ModelError: ONNX Runtime cannot load the file.
         """
         wanted = _providers(options.provider)
-        try:
-            self._session = ort.InferenceSession(
-                data or str(path), _session_options(options.threads), providers=wanted
+        settings = _session_options(options.threads)
+        if weights:
+            names, files = list(weights), list(weights.values())
+            settings.add_external_initializers_from_files_in_memory(
+                names, files, [len(file) for file in files]
             )
+        try:
+            self._session = ort.InferenceSession(data or str(path), settings, providers=wanted)
         except Exception as error:  # ORT's own exception types share no public base.
             raise ModelError(f"{path} cannot be loaded: {_first_line(error)}") from error
         # What is in use, not what was asked for: ONNX Runtime falls back silently.
@@ -74,8 +86,20 @@ class OrtSession:
         """Shape of every output by name."""
         return {node.name: tuple(node.shape) for node in self._session.get_outputs()}
 
-    def run(self, name: str, value: NDArray[Any], fetches: Sequence[str]) -> list[NDArray[Any]]:
-        """Run the graph on one input and give the outputs that `fetches` name.
+    def run(
+        self,
+        name: str,
+        value: NDArray[Any],
+        fetches: Sequence[str],
+        **others: NDArray[Any],
+    ) -> list[NDArray[Any]]:
+        """Run the graph and give the outputs that `fetches` name.
+
+        Args:
+            name: of the input that every graph has.
+            value: its value.
+            fetches: names of outputs.
+            others: inputs beside it, by name.
 
         ONNX Runtime executes the whole graph all the same: `only_execute_path_to_fetches` is for
         its training builds (microsoft/onnxruntime#16013).
@@ -84,10 +108,11 @@ class OrtSession:
             InvalidItem: ONNX Runtime refused the input.
             InferenceError: the run failed.
         """
+        feeds = {name: value, **others}
         try:
             if self.provider == "cuda":
-                return self._run_bound(name, value, fetches)
-            outputs: list[NDArray[Any]] = self._session.run(list(fetches), {name: value})
+                return self._run_bound(feeds, fetches)
+            outputs: list[NDArray[Any]] = self._session.run(list(fetches), feeds)
             return outputs
         except Exception as error:
             if isinstance(error, InvalidArgument | ValueError | TypeError):
@@ -95,10 +120,11 @@ class OrtSession:
             raise InferenceError(f"the model run failed: {_first_line(error)}") from error
 
     def _run_bound(
-        self, name: str, value: NDArray[Any], fetches: Sequence[str]
+        self, feeds: Mapping[str, NDArray[Any]], fetches: Sequence[str]
     ) -> list[NDArray[Any]]:
         binding = self._session.io_binding()
-        binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(value, "cuda", 0))
+        for name, value in feeds.items():
+            binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(value, "cuda", 0))
         for fetch in fetches:
             binding.bind_output(fetch, "cuda", 0)
         self._session.run_with_iobinding(binding)
@@ -112,7 +138,7 @@ def buckets(max_batch_size: int) -> list[int]:
     return [*sizes, max_batch_size]
 
 
-def pad_to_bucket(batch: NDArray[np.uint8], sizes: Sequence[int]) -> NDArray[np.uint8]:
+def pad_to_bucket(batch: NDArray[Any], sizes: Sequence[int]) -> NDArray[Any]:
     """Pad (N, ...) with zeros to the next bucket: a new shape costs CUDA a kernel search."""
     count = len(batch)
     size = next(size for size in sizes if size >= count)

@@ -16,6 +16,14 @@ SHARPNESS = InputSpec(size=64, color="gray", framing=WHOLE)
 """The crop that `sharpness` looks at."""
 
 
+def square_of(box: Box, framing: Framing) -> Box:
+    """The square that a framing puts around a tight box; it may reach beyond the image."""
+    side = max(box.side * framing.scale, 1.0)
+    center_x, center_y = box.center
+    center_y += box.side * framing.shift_y
+    return Box(center_x - side / 2, center_y - side / 2, side, side)
+
+
 def crop_face(
     pixels: Pixels, box: Box, spec: InputSpec, *, rotation_deg: float = 0.0
 ) -> NDArray[np.uint8]:
@@ -33,11 +41,8 @@ def crop_face(
     Returns:
         uint8 (size, size, channels); RGB order for colour models.
     """
-    side = max(box.side * spec.framing.scale, 1.0)
-    center_x, center_y = box.center
-    center_y += box.side * spec.framing.shift_y
-    left, top = center_x - side / 2, center_y - side / 2
-    return _warp(pixels, left, top, side, side, spec, rotation_deg)
+    square = square_of(box, spec.framing)
+    return _warp(pixels, square.x, square.y, square.width, square.height, spec, rotation_deg)
 
 
 def crop_whole(pixels: Pixels, spec: InputSpec) -> NDArray[np.uint8]:

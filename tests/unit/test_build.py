@@ -10,7 +10,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from service import build
-from service.build import default_options, image_limits, open_analyzer
+from service.build import default_options, explain_defaults, image_limits, open_analyzer
 from service.core.metrics import Metrics
 from service.core.pipeline import Analyzer, Options
 from service.errors import HashMismatch, ModelError, NotReady
@@ -119,15 +119,21 @@ def test_slots_are_one_a_core_unless_said(
 ) -> None:
     monkeypatch.setattr(build, "available_cores", lambda: 5)
     analyzer = opened(folder, slots=slots)
-    assert [batcher._slots for batcher in analyzer._batchers()] == [expected] * 3
+    assert [batcher._slots for batcher in analyzer._batchers()] == [expected] * 5
     assert cv2.getNumThreads() == 1
 
 
 def test_limits_reach_the_batchers(folder: Path) -> None:
-    analyzer = opened(folder, max_batch_size=7, max_pending_images=21, max_pending_faces=111)
-    prepare, *models = analyzer._batchers()
-    assert (prepare._max_batch_size, prepare._max_pending) == (1, 21)
-    assert [(model._max_batch_size, model._max_pending) for model in models] == [(7, 111)] * 2
+    analyzer = opened(
+        folder,
+        max_batch_size=7,
+        max_pending_images=21,
+        max_pending_faces=111,
+        max_explain_batch_size=5,
+        max_pending_explanations=222,
+    )
+    limits = [(each._max_batch_size, each._max_pending) for each in analyzer._batchers()]
+    assert limits == [(1, 21), (7, 111), (7, 111), (5, 222), (5, 222)]
 
 
 def test_settings_become_options_and_limits() -> None:
@@ -136,6 +142,8 @@ def test_settings_become_options_and_limits() -> None:
     assert default_options(settings) == Options(
         max_faces=3, min_face_px=44, detection_threshold=0.5
     )
+    assert explain_defaults(settings).max_faces == 3
+    assert explain_defaults(Settings(max_faces=30)).max_faces == 10
     limits = image_limits(settings)
     assert (limits.max_bytes, limits.max_pixels, limits.max_side) == (1, 2, 3)
 

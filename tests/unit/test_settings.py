@@ -177,6 +177,7 @@ def test_a_value_out_of_bounds_is_refused(
         ({"detector": "yunet"}, "needs yunet_path"),
         ({"max_faces": 100, "max_pending_faces": 99}, "at least max_faces"),
         ({"max_batch_images": 9, "max_pending_images": 8}, "at least max_batch_images"),
+        ({"max_explain_faces": 100}, "at least 3 times max_explain_faces"),
         ({"max_held_bytes": 79_999_999}, "at least max_batch_bytes"),
         ({"max_bytes": 250_000_001}, "twice max_bytes"),
     ],

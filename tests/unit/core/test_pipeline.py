@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 
 from service.card import ModelCard
 from service.core.batcher import Batcher
+from service.core.explain import Explainer
 from service.core.metrics import Metrics
 from service.core.pipeline import Analyzer, Options, ServedModel
 from service.core.prepare import Preparer
@@ -59,6 +60,7 @@ class Setup:
         fault: str | None = None,
         max_pending: int = 16,
         slots: int = 1,
+        gradients: Any = None,
     ) -> None:
         self.metrics = Metrics(CollectorRegistry())
         runner = prepare or Preparer(FakeDetector(SMALL, BIG), ImageLimits())
@@ -68,6 +70,13 @@ class Setup:
                 model.card,
                 "cpu",
                 self._batcher(model.card.name, model, 4, max_pending, slots),
+                self._batcher(
+                    f"{model.card.name}/explain",
+                    Explainer(model, gradients, 4),
+                    2,
+                    max_pending,
+                    slots,
+                ),
                 getattr(model, "warm_up", lambda: None),
             )
             for model in models
@@ -99,7 +108,7 @@ class Setup:
     async def assert_idle(self) -> None:
         """Nothing is running or waiting any more."""
         await settle()
-        for batcher in (self.prepare, *(model.batcher for model in self.models.values())):
+        for batcher in self.analyzer._batchers():
             assert not batcher._running
             assert not [entry for entry in batcher._queue if not entry.future.done()]
 
