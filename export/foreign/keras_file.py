@@ -109,7 +109,9 @@ def _of_json(path: Path) -> Structure:
     config = json.loads(path.read_text())
     if not isinstance(config, dict) or "class_name" not in config:
         raise FormatError(f"{path} is JSON, but no structure of a Keras model")
-    return Structure(config, str(config.get("keras_version", "2.?")), "JSON and HDF5 files")
+    # Keras 3 does not sign its JSON; the Keras before it does, and has no module there.
+    version = config.get("keras_version", "3.?" if "module" in config else "2.?")
+    return Structure(config, str(version), "JSON and HDF5 files")
 
 
 def _is_hdf5(path: Path) -> bool:
@@ -145,7 +147,9 @@ def _source(model: Any, structure: Structure, library: Any) -> Source:
         raise ShapeRefused("the model does not say what it takes: give it an input layer")
     if len(model.inputs) != 1:
         raise ShapeRefused(f"the model has {len(model.inputs)} inputs; it needs one")
-    inputs = model.input
+    # A Sequential model of Keras 3 has no `input` before it is called, and no `output_names`.
+    inputs = getattr(model, "input", model.inputs[0])
+    names = getattr(model, "output_names", [model.layers[-1].name])
 
     def call(pictures: Any) -> list[Any]:
         # Keras wants its input in the structure that it was saved in, as [x] for x.
@@ -157,7 +161,7 @@ def _source(model: Any, structure: Structure, library: Any) -> Source:
     return Source(
         call=call,
         shape=tuple(model.inputs[0].shape),
-        outputs=dict(zip(model.output_names, (tuple(o.shape) for o in model.outputs), strict=True)),
+        outputs=dict(zip(names, (tuple(o.shape) for o in model.outputs), strict=True)),
         parameters=int(model.count_params()),
         origin=f"{structure.kind} of Keras {structure.version}, read by {name} "
         f"{library.__version__}",

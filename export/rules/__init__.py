@@ -28,6 +28,7 @@ RULES: Mapping[str, Rule] = {
     "Neg": arithmetic.neg,
     "Sqrt": arithmetic.sqrt,
     "Reciprocal": arithmetic.reciprocal,
+    "Log": arithmetic.log,
     "Pow": arithmetic.power,
     "MatMul": arithmetic.matmul,
     "Gemm": arithmetic.gemm,

@@ -48,6 +48,11 @@ def reciprocal(tape: Tape, node: Any, gradient: str) -> list[str]:
     return [tape.op("Neg", [tape.op("Mul", [gradient, square])])]
 
 
+def log(tape: Tape, node: Any, gradient: str) -> list[str]:
+    """Over its input, as where an ensemble takes the logarithm of its members' mean."""
+    return [tape.op("Div", [gradient, node.input[0]])]
+
+
 def power(tape: Tape, node: Any, gradient: str) -> list[str]:
     """For a constant power p that is one number: g p x^(p - 1)."""
     exponent = tape.value(node, 1)

@@ -152,6 +152,10 @@ CASES: dict[str, tuple[Sequence[Any], Callable[[Any], Any]]] = {
         ],
         lambda x: -1 / (x + 1),
     ),
+    "log": (
+        [node("Softmax", "x", out="shares"), node("Log", "shares")],
+        lambda x: tf.math.log(tf.nn.softmax(x)),
+    ),
     "pow": ([node("Pow", "x", np.float32(3))], lambda x: x**3),
     "batch_normalization": (
         [node("BatchNormalization", "x", VECTOR, VECTOR + 1, VECTOR, VECTOR * 2, epsilon=0.01)],
