@@ -28,7 +28,7 @@ from training.plot import plot_evaluation
 from training.publish import CALIBRATION_FILE
 from training.recipe import load_recipe
 
-EVALUATION_FILE = "evaluation.json"
+EVALUATION_FILE = tables.EVALUATION_FILE
 PAGE_FILE = "evaluation.md"
 PICTURE_FILE = "evaluation.png"
 SPLITS = {"fer2013": "public test", "utkface": "validation", "all_age_faces": "validation"}

@@ -16,7 +16,10 @@ from service.vision.codec import ImageLimits, decode
 from service.vision.postprocess import to_prediction
 from training.datasets.fairface import Photo
 
+PHOTOS_FILE = "photos.json"
 BATCH = 32
+MIN_FACE_PX = 20.0
+"""As the service has it by default."""
 
 Answers = Mapping[Head, str]
 """Head -> label, of one face."""
@@ -36,7 +39,7 @@ def find(photos: Iterable[Photo], detector: Detector) -> list[Found]:
     result = []
     for photo in photos:
         image = decode(photo.data, ImageLimits())
-        faces = detector.detect(image.pixels, threshold=None, min_face_px=1.0)
+        faces = detector.detect(image.pixels, threshold=None, min_face_px=MIN_FACE_PX)
         if face := central(faces, image.width, image.height):
             result.append(Found(photo, image.pixels, face))
     return result

@@ -7,6 +7,8 @@ from typing import Any
 
 from training.metrics import AVERAGED
 
+EVALUATION_FILE = "evaluation.json"
+
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     """Lines of a Markdown table."""

@@ -107,6 +107,8 @@ def test_service_against_the_best_box(tmp_path: Path, photos: Path) -> None:
     # The same box, cut and run by the whole service: the same answers.
     through = record["services"]["yunet"]["heads"]
     assert record["services"]["yunet"]["found"] == 4
+    assert record["services"]["yunet"]["boxes"]["side"] == {"median": 1.0, "deviation": 0.0}
+    assert record["services"]["haar"]["boxes"].keys() == {"side", "x", "y"}
     for head, figures in through.items():
         assert figures["accuracy"] == figures["best_box_accuracy"]
         assert figures["accuracy"] == best["heads"][head]["accuracy"]
@@ -120,7 +122,9 @@ def test_a_detector_that_finds_nothing(tmp_path: Path) -> None:
     photo = Photo("blob", encode(blob), {"gender": "male"})
     record = measure_photos(folder, [photo], stub_yunet(tmp_path / "yunet.onnx"))
     assert record["best_box"]["found"] == 1
-    assert record["services"]["haar"] == {"found": 0, "heads": {}}
+    haar = record["services"]["haar"]
+    assert (haar["found"], haar["heads"], haar["boxes"]) == (0, {}, {})
+    assert haar["ms"]["total"] >= haar["ms"]["detect"] > 0
 
 
 def test_every_framing_is_tried(tmp_path: Path) -> None:
