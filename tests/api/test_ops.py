@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from service.api.explanations import ExplainOut
 from service.api.schemas import AnalyzeOut
 from service.card import load_card
 from tests.api.conftest import served
@@ -111,6 +112,8 @@ async def test_openapi_describes_every_option_and_error(client):
     )
     (example,) = schema["components"]["schemas"]["AnalyzeOut"]["examples"]
     assert AnalyzeOut.model_validate(example).model_dump(exclude_unset=True) == example
+    (example,) = schema["components"]["schemas"]["ExplainOut"]["examples"]
+    assert ExplainOut.model_validate(example).model_dump(exclude_unset=True) == example
     assert set(schema["components"]["securitySchemes"]) == {"HTTPBearer", "APIKeyHeader"}
 
 
@@ -125,7 +128,9 @@ async def test_openapi_knows_no_other_form_of_errors(client):
     one = schema["paths"]["/v1/models/{name}"]["get"]["responses"]
     assert {"200", "401", "404", "429", "503"} <= set(one)
     assert "503" in schema["paths"]["/readyz"]["get"]["responses"]
-    for path in ("/v1/analyze", "/v1/analyze/batch"):
+    more = {p["name"] for p in schema["paths"]["/v1/explain"]["post"]["parameters"]}
+    assert more >= {"method", "labels", "overlay", "attributes"}
+    for path in ("/v1/analyze", "/v1/analyze/batch", "/v1/explain"):
         parameters = schema["paths"][path]["post"]["parameters"]
         assert "Request-Timeout-Ms" in [p["name"] for p in parameters if p["in"] == "header"]
 
