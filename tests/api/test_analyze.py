@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 import random
 from typing import Any
 
@@ -16,7 +17,7 @@ from PIL import Image
 from service.types import AGE_BANDS, EMOTIONS, GENDERS, Box, Face
 from tests import images
 from tests.api.conftest import served
-from tests.fakes import FakeDetector
+from tests.fakes import FakeDetector, make_model_folder
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -162,6 +163,21 @@ async def test_models_are_chosen_by_head(client, photo):
     assert chosen["emotion"] == default["emotion"]
     both = (await analyze(client, photo, models="guided_fusion,mini_xception_gender"))["models"]
     assert {both[head].split("@")[0] for head in LABELS} == {"guided_fusion"}
+
+
+async def test_a_model_of_six_emotions_answers_with_six(tmp_path, photo):
+    folder = make_model_folder(tmp_path, "six", graph_labels={"emotion": 6})
+    card = json.loads((folder / "card.json").read_text())
+    card["heads"]["emotion"]["labels"] = EMOTIONS[:6]
+    (folder / "card.json").write_text(json.dumps(card))
+    async with served(models_dir=tmp_path, default_models="six") as client:
+        said = (await analyze(client, photo))["faces"][0]["emotion"]
+        assert tuple(said["probabilities"]) == EMOTIONS[:6]
+        assert sum(said["probabilities"].values()) == pytest.approx(1, abs=1e-6)
+        listed = (await client.get("/v1/models/six")).json()
+        assert listed["heads"]["emotion"]["labels"] == list(EMOTIONS[:6])
+        metadata = (await client.get("/v2/models/six")).json()
+        assert metadata["outputs"][0]["shape"] == [-1, 6]
 
 
 async def test_landmarks_are_there_or_null_or_left_out(client, photo):
