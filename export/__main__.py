@@ -1,4 +1,4 @@
-"""`python -m export convert NAME`, `convert --from FILE`, `verify NAME`, `explain NAME`."""
+"""`python -m export convert NAME` or `--from FILE`, `verify`, `explain` and `quantize NAME`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from export import converting
+from export import converting, quantizing
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -17,7 +17,7 @@ Data = Annotated[list[str], typer.Option(help="SET=PATH, once for each set")]
 
 @app.callback()
 def main() -> None:
-    """Convert trained models to ONNX, and verify what came out."""
+    """Convert models to ONNX, verify what came out, explain it and make it smaller."""
 
 
 @app.command()
@@ -63,6 +63,7 @@ def explain(name: str, models: Models = Path("models")) -> None:
 
 
 app.command()(converting.convert)
+app.command()(quantizing.quantize)
 
 if __name__ == "__main__":
     app()

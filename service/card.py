@@ -14,6 +14,7 @@ CARD_FILE = "card.json"
 MODEL_FILE = "model.onnx"
 EXPLAIN_FILE = "explain.onnx"
 
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -90,7 +91,9 @@ class Parity(_Part):
 class ModelCard(_Part):
     """`models/<name>/card.json`; field names are part of the contract."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+    name: Name
+    variant_of: Name | None = None
+    """The model beside it that this one computes in fewer bits; it is explained by that one."""
     version: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$")]
     summary: str
     source: str

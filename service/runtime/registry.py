@@ -32,13 +32,19 @@ class Model:
         path = folder / MODEL_FILE
         self._session = OrtSession(path, options, read_checked(path, self.card.sha256))
         _check_graph(self.card, self._session)
-        self.gradients = (
-            None
-            if self.card.explain_sha256 is None
-            else GradientGraph(folder, self.card, options, _first_classes(self._session))
-        )
+        self.gradients = self._gradients(folder, options)
         self._buckets = buckets(options.max_batch_size)
         self._shape = (self.card.input.size, self.card.input.size, self.card.input.channels)
+
+    def _gradients(self, folder: Path, options: SessionOptions) -> GradientGraph | None:
+        # The explain graph takes its weights from a float32 file: for a variant, its model's.
+        card = self.card
+        if card.variant_of is not None:
+            folder = folder.with_name(card.variant_of)
+            card = load_card(folder)
+        if card.explain_sha256 is None:
+            return None
+        return GradientGraph(folder, card, options, _first_classes(self._session))
 
     @property
     def provider(self) -> str:
