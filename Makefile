@@ -6,6 +6,8 @@ USERS ?= 8
 SECONDS ?= 30
 # Where the data sets are, as their official files.
 DATA ?= ../shared/data
+# A YuNet-format detector, to compare with.
+YUNET ?= ../shared/peers/yunet_2023mar.onnx
 
 FER2013 := $(firstword $(wildcard $(DATA)/fer2013.csv) runs/data/fer2013.csv)
 UTKFACE := $(DATA)/utkface.zip
@@ -52,8 +54,14 @@ train: $(VENV)/.dev $(FER2013) ## Train and publish every recipe on the sets in 
 export: SETS = --data fer2013=$(FER2013) --data utkface=$(UTKFACE) --data all_age_faces=$(ALL_AGE_FACES)
 export: $(VENV)/.dev $(FER2013) ## Convert the trained models to ONNX, measure them, compare with Keras
 	for name in $(RECIPES); do $(BIN)/python -m export convert $$name && \
-	  $(BIN)/python -m training evaluate $$name $(SETS) && \
+	  $(BIN)/python -m training evaluate $$name $(SETS) --folds 5 && \
 	  $(BIN)/python -m export verify $$name $(SETS) || exit; done
+
+.PHONY: results
+results: $(VENV)/.dev ## Send photos through the models, time them, and write docs/results.md
+	$(BIN)/python -m training photos --fairface $(DATA)/fairface.zip --yunet $(YUNET)
+	$(BIN)/python -m benchmarks.models
+	$(BIN)/python -m training results
 
 # The set beside the checkout is packed without loss.
 runs/data/fer2013.csv: | $(VENV)/.dev

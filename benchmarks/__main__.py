@@ -2,7 +2,8 @@
 
 import asyncio
 
-from benchmarks import batching, request
+from benchmarks import batching, models, request
 
 asyncio.run(batching.main())
+models.main()
 request.main()

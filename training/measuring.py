@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from training.datasets import Samples
 
 Models = Annotated[Path, typer.Option(help="where model folders are")]
+ModelFolders = Annotated[
+    list[Path], typer.Option("--models", help="folder of model folders; may come twice")
+]
 Data = Annotated[list[str], typer.Option(help="SET=PATH, once for each set")]
 Folds = Annotated[
     int, typer.Option(min=0, help="also mean and deviation over so many folds; nothing is trained")
@@ -49,6 +52,31 @@ def photos(
                 typer.echo(f"  {head} {figures['accuracy']:.1%}, from the best box {box:.1%}")
 
 
+def results(
+    out: Annotated[Path, typer.Option(help="the page")] = Path("docs/results.md"),
+    models: ModelFolders = [Path("models"), Path("ablations")],  # noqa: B006
+    speed: Annotated[Path, typer.Option(help="JSON of benchmarks.models")] = Path(
+        "benchmarks/models.json"
+    ),
+) -> None:
+    """Write docs/results.md from what was recorded; measures nothing."""
+    from training.results.page import page
+    from training.results.records import read_records
+    from training.results.statements import read_statements
+
+    out.write_text(page(read_records(models, speed), read_statements()))
+    typer.echo(f"{out}")
+
+
+def calibration(models: ModelFolders = [Path("models"), Path("ablations")]) -> None:  # noqa: B006
+    """List the heads whose calibration error was measured above 3 %; fails if there is one."""
+    from training.results.records import read_records
+
+    above = read_records(models, Path("none")).above()
+    typer.echo("\n".join(above) or "every head is calibrated")
+    raise typer.Exit(bool(above))
+
+
 def _validation(data: list[str]) -> dict[str, Samples]:
     from training.datasets import load_parts
 
@@ -56,4 +84,4 @@ def _validation(data: list[str]) -> dict[str, Samples]:
     return {name: load_parts(name, Path(path))["validation"] for name, _, path in pairs}
 
 
-COMMANDS = (evaluate, photos)
+COMMANDS = (evaluate, photos, results, calibration)

@@ -1,0 +1,97 @@
+"""What was recorded of the models: cards, evaluations, photos and times; the page's only source."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from service.card import CARD_FILE, ModelCard, load_card
+from training.photos import PHOTOS_FILE
+from training.tables import EVALUATION_FILE
+
+MAX_ECE = 0.03
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A model and its records; None where there is none of the file that its card describes."""
+
+    card: ModelCard
+    evaluation: dict[str, Any] | None
+    photos: dict[str, Any] | None
+    speed: dict[str, Any] | None
+
+    @property
+    def results(self) -> list[dict[str, Any]]:
+        """Of the evaluation, one for each head and set."""
+        return self.evaluation["results"] if self.evaluation else []
+
+    def figure(self, name: str, head: str | None, data: str | None) -> float | None:
+        """One figure: of a head on a set where they are given, else of the model; None if unknown.
+
+        Args:
+            name: as the evaluation, the speed record or the card calls it.
+            head: emotion, gender or age.
+            data: name of the set.
+        """
+        if head is None:
+            known = (self.speed or {}) | {"parameters": self.card.parameters}
+            return known.get(name)
+        found = [r[name] for r in self.results if (r["head"], r["data"]) == (head, data)]
+        return found[0] if found else None
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """All models by name, and how their times were taken."""
+
+    entries: dict[str, Entry]
+    speed: dict[str, Any]
+
+    def figure(self, model: str, name: str, head: str | None, data: str | None) -> float | None:
+        """See `Entry.figure`; None for a model that is not there too."""
+        entry = self.entries.get(model)
+        return entry.figure(name, head, data) if entry else None
+
+    def above(self, limit: float = MAX_ECE) -> list[str]:
+        """Every head that is calibrated worse than `limit` on a set."""
+        return [
+            f"{name}: {r['head']} on {r['data']} ({r['split']}), ECE {r['ece']:.1%}"
+            for name, entry in self.entries.items()
+            for r in entry.results
+            if r["ece"] > limit
+        ]
+
+
+def read_records(folders: Sequence[Path], speed: Path) -> Records:
+    """Read every model with a card; a record of another file than the card's is left out.
+
+    Args:
+        folders: of model folders; those that are not there are passed over.
+        speed: JSON of `benchmarks.models`; it may be missing.
+
+    Raises:
+        CardInvalid: a card is not as it should be.
+    """
+    times = _read(speed) or {"models": {}}
+    entries = {}
+    for path in (path for folder in folders for path in sorted(folder.glob(f"*/{CARD_FILE}"))):
+        card = load_card(path.parent)
+        entries[card.name] = Entry(
+            card,
+            _fresh(card, _read(path.parent / EVALUATION_FILE)),
+            _fresh(card, _read(path.parent / PHOTOS_FILE)),
+            _fresh(card, times["models"].get(card.name)),
+        )
+    return Records(entries, times)
+
+
+def _read(path: Path) -> Any:
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def _fresh(card: ModelCard, record: dict[str, Any] | None) -> dict[str, Any] | None:
+    return record if record and record["sha256"] == card.sha256 else None
