@@ -1,8 +1,8 @@
 """Time of one face in every committed model, on one CPU thread, in turns within one run.
 
 What counts is the CPU time of the thread: ONNX Runtime with one thread runs on the caller's. Beside
-other work the wall time of 2.5 ms came out as 6.5 ms within the hour, the CPU time as 2.3 to 2.6 ms.
-`python -m benchmarks.models` writes `benchmarks/models.json`, from which `docs/results.md` is made.
+other work the wall time of 2.5 ms came out as 6.5 ms within the hour, the CPU time as 2.3 to 2.6.
+`python -m benchmarks.models` writes `benchmarks/models.json`, for `docs/results.md`.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def main(path: Path | None = None) -> None:
 
 
 def measure(models: dict[str, Model], reference: str = REFERENCE) -> dict[str, Any]:
-    """By model: `ms` of CPU for one face, `ratio` to the reference, `ms_in_batch` of a face of 32."""
+    """By model: `ms` of one face, `ratio` to the reference, `ms_in_batch` of a face among 32."""
     for model in models.values():
         model.warm_up()
     alone, batched = _median_ms(models, 1, ROUNDS), _median_ms(models, BATCH, MANY_ROUNDS)
