@@ -33,7 +33,9 @@ def evaluate(name: str, data: Data, models: Models = Path("models"), folds: Fold
 def photos(
     fairface: Annotated[Path, typer.Option(help="folder or zip of FairFace photos")],
     yunet: Annotated[Path, typer.Option(help="YuNet-format ONNX file: its boxes are the best")],
-    names: Annotated[list[str] | None, typer.Argument(help="all with a gender head")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(help="all with a gender head, but variants")
+    ] = None,
     models: Models = Path("models"),
 ) -> None:
     """Measure models from photo to result, and by framing; writes `models/NAME/photos.json`."""
@@ -43,7 +45,8 @@ def photos(
 
     cards = [load_card(path.parent) for path in sorted(models.glob("*/card.json"))]
     loaded = load_photos(fairface)
-    for name in names or [card.name for card in cards if "gender" in card.heads]:
+    whole = [c.name for c in cards if "gender" in c.heads and c.variant_of is None]
+    for name in names or whole:
         record = measure_photos(models / name, loaded, yunet)
         for detector, service in record["services"].items():
             typer.echo(f"{name}, {detector}: {service['found']} of {len(loaded)} faces")

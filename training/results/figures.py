@@ -97,6 +97,38 @@ def _times(speed: Mapping[str, Any] | None) -> list[str]:
     return [f"{megabytes:.2f}", *(f"{speed[key]:.2f}" for key in ("ms", "ratio", "ms_in_batch"))]
 
 
+def variants_section(records: Records) -> list[str]:
+    """Models in int8 and fp16, and which of them is served."""
+    tried = {name: e.quantization for name, e in records.entries.items() if e.quantization}
+    header = ["model", "file", "MB", "points lost", "time, 1 face", "time, most faces", "served"]
+    rows = [
+        [
+            name,
+            row["variant"],
+            f"{row['bytes'] / 1e6:.2f}",
+            f"{row['lost_points']:.2f}",
+            *(f"x {ratios[place]:.2f}" for place in (0, -1)),
+            "by default" if row["variant"] == record["default"] else "",
+        ]
+        for name, record in tried.items()
+        for row in record["rows"]
+        if (ratios := list(row["time_ratio"].values()))
+    ]
+    untried = [
+        name for name, e in records.entries.items() if name not in tried and not e.card.variant_of
+    ]
+    return [
+        "## Smaller and faster",
+        "",
+        "Points lost: the worst of all heads and sets, in points of accuracy. Time: over that of "
+        "the float32 file in the same run. `python -m export quantize`; the whole tables are in "
+        "`models/<name>/quantization.md`.",
+        "",
+        *table(header, rows),
+        *(["", f"Not tried: {', '.join(untried)}."] if untried else []),
+    ]
+
+
 def calibration_section(records: Records) -> list[str]:
     """ECE of every head on every set, and those that are above the limit."""
     tasks = _tasks(records)

@@ -10,6 +10,7 @@ from training.results.figures import (
     calibration_section,
     slices_section,
     speed_section,
+    variants_section,
 )
 from training.results.photos import framing_section, photos_section
 from training.results.records import Records
@@ -34,6 +35,7 @@ def page(records: Records, statements: Statements, notes: Path = NOTES) -> str:
         [notes.read_text().rstrip()],
         ablations_section(records, statements.ablations),
         speed_section(records),
+        variants_section(records),
         calibration_section(records),
         photos_section(records),
         framing_section(records),

@@ -12,6 +12,8 @@ from service.card import CARD_FILE, ModelCard, load_card
 from training.photos import PHOTOS_FILE
 from training.tables import EVALUATION_FILE
 
+QUANTIZATION_FILE = "quantization.json"
+"""What `python -m export quantize` writes beside a model."""
 MAX_ECE = 0.03
 
 
@@ -23,6 +25,7 @@ class Entry:
     evaluation: dict[str, Any] | None
     photos: dict[str, Any] | None
     speed: dict[str, Any] | None
+    quantization: dict[str, Any] | None
 
     @property
     def results(self) -> list[dict[str, Any]]:
@@ -85,6 +88,7 @@ def read_records(folders: Sequence[Path], speed: Path) -> Records:
             _fresh(card, _read(path.parent / EVALUATION_FILE)),
             _fresh(card, _read(path.parent / PHOTOS_FILE)),
             _fresh(card, times["models"].get(card.name)),
+            _fresh(card, _read(path.parent / QUANTIZATION_FILE)),
         )
     return Records(entries, times)
 

@@ -85,6 +85,23 @@ def models(tmp_path: Path) -> Path:
         (folder / "card.json").write_text(json.dumps(fields))
         (folder / "evaluation.json").write_text(json.dumps(record))
     (tmp_path / "models" / "good" / "photos.json").write_text(json.dumps(photos("good")))
+    quantization = {
+        "sha256": SHA["good"],
+        "default": "int8",
+        "rows": [
+            {
+                "variant": variant,
+                "bytes": size,
+                "lost_points": lost,
+                "time_ratio": {"1": alone, "32": many},
+            }
+            for variant, size, lost, alone, many in (
+                ("float32", 2_500_000, 0.0, 1.0, 1.0),
+                ("int8", 700_000, 0.12, 0.6, 0.5),
+            )
+        ],
+    }
+    (tmp_path / "models" / "good" / "quantization.json").write_text(json.dumps(quantization))
     times = {"sha256": SHA["good"], "bytes": 2_500_000, "ms": 1.25, "ratio": 0.5, "ms_in_batch": 1}
     speed = {"cpu": "a CPU", "threads": 1, "reference": "good", "models": {"good": times}}
     (tmp_path / "speed.json").write_text(json.dumps(speed))
@@ -137,6 +154,12 @@ def test_the_page_holds_what_was_recorded(text: str) -> None:
     assert "### utkface, by race" in text
     assert "| model | head | Black (5) | White (5) |" in text
     assert "| good | gender | 100.0% | 80.0% |" in text
+
+
+def test_variants(text: str) -> None:
+    assert "| good | float32 | 2.50 | 0.00 | x 1.00 | x 1.00 |  |" in text
+    assert "| good | int8 | 0.70 | 0.12 | x 0.60 | x 0.50 | by default |" in text
+    assert "Not tried: bad, new." in text
 
 
 def test_a_record_of_another_file_is_no_record(text: str) -> None:
