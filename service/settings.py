@@ -109,7 +109,7 @@ class Settings(BaseSettings):
     max_explain_faces: int = Field(
         10, ge=1, le=1000, description="Most faces explained of one image, largest first."
     )
-    max_explain_batch_size: int = Field(8, ge=1, le=1024, description="Explanations in one run.")
+    max_explain_batch_size: int = Field(4, ge=1, le=1024, description="Explanations in one run.")
     max_pending_explanations: int = Field(
         256, ge=1, description="Explanations that may wait for a model, one for a head of a face."
     )

@@ -41,7 +41,7 @@ RULES: Mapping[str, Rule] = {
     "ReduceMean": pooling.reduce_mean,
     "ReduceSum": pooling.reduce_sum,
     "Identity": shaping.same,
-    "Cast": shaping.same,
+    "Cast": shaping.cast,
     "Dropout": shaping.same,
     "Reshape": shaping.reshape,
     "Flatten": shaping.reshape,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from onnx import TensorProto
 
 from export.tape import Tape, UncoveredOp, attribute
 
@@ -13,6 +14,13 @@ _TO_THE_END = 2**31 - 1
 
 def same(tape: Tape, node: Any, gradient: str) -> list[str]:
     """Through as it is."""
+    return [gradient]
+
+
+def cast(tape: Tape, node: Any, gradient: str) -> list[str]:
+    """Through as it is, from the pixels to float32."""
+    if attribute(node, "to", None) != TensorProto.FLOAT:
+        raise UncoveredOp(node, "only casts to float32 are covered")
     return [gradient]
 
 

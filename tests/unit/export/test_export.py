@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -92,6 +93,8 @@ def test_evaluate_verify_and_readme(published: Published) -> None:
     assert load_card(published.folder.rename(published.folder.parent / card.name)) == card
     assert card.parity.max_abs_error <= 1e-4
     assert card.sha256 == record["sha256"]
+    explain = (published.folder / "explain.onnx").read_bytes()
+    assert card.explain_sha256 == hashlib.sha256(explain).hexdigest()
     assert card.metrics[0].samples == 8
     write_readme(card, published.recipe, published.folder)
     text = (published.folder / "README.md").read_text()
@@ -153,8 +156,6 @@ def test_committed_models_are_what_they_were_exported_from(name: str) -> None:
 
 @pytest.mark.parametrize("name", COMMITTED)
 def test_committed_cards_belong_to_their_files(name: str) -> None:
-    import hashlib
-
     card = load_card(MODELS / name)
     assert card.sha256 == hashlib.sha256((MODELS / name / "model.onnx").read_bytes()).hexdigest()
     assert card.metrics

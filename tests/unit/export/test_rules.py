@@ -333,6 +333,7 @@ def test_guided_relus_stop_what_would_lower_the_class() -> None:
 @pytest.mark.parametrize(
     ("nodes", "message"),
     [
+        ([node("Cast", "x", to=TensorProto.FLOAT16)], "Cast node .*: only casts to float32"),
         ([node("Erf", "x")], "Erf node 'Erf_4': no rule for its gradient"),
         ([node("MatMul", "x", "x")], "MatMul node 'MatMul_4': its second input is no matrix"),
         (
