@@ -12,7 +12,7 @@ from service.card import InputSpec, ModelCard
 from service.core.batcher import Served
 from service.core.ports import Gradients, Runner
 from service.core.prepare import Prepared
-from service.errors import InvalidOption
+from service.errors import InferenceError, InvalidOption
 from service.types import Box, CropItem, Head, Method, Pixels, Probabilities, Result
 from service.vision.crops import square_of
 from service.vision.saliency import Map, draw, draw_over, occlusion_map, occlusions
@@ -87,7 +87,7 @@ class Explainer:
         """Explain each item.
 
         Raises:
-            InferenceError: a model run failed.
+            InferenceError: a model run failed, or a gradient is asked of a model that has none.
         """
         maps = self._by_gradient(items, guided=True) | self._by_gradient(items, guided=False)
         return [
@@ -98,8 +98,10 @@ class Explainer:
     def _by_gradient(self, items: Sequence[ExplainItem], *, guided: bool) -> dict[int, Map]:
         method = "guided" if guided else "gradient"
         own = {place: item for place, item in enumerate(items) if item.method == method}
-        if not own or self._gradients is None:
+        if not own:
             return {}
+        if self._gradients is None:
+            raise InferenceError("the model has no explain graph")
         maps = self._gradients.maps(
             [item.crop for item in own.values()],
             [(item.head, item.place) for item in own.values()],

@@ -172,6 +172,12 @@ async def test_a_bad_image_is_refused_as_by_analyze(client):
     assert (await refused(client, b"\xff\xd8\xff no jpeg"))["code"] == "invalid_image"
 
 
+async def test_time_that_is_up_is_told(client, photo):
+    headers = {**JPEG, "request-timeout-ms": "1"}
+    response = await client.post("/v1/explain?method=occlusion", content=photo, headers=headers)
+    assert (response.status_code, response.json()["code"]) == (504, "deadline_exceeded")
+
+
 async def test_analyze_takes_none_of_the_options(client, photo):
     response = await client.post("/v1/analyze?method=guided", content=photo, headers=JPEG)
     assert response.json()["code"] == "invalid_option"

@@ -65,6 +65,11 @@ def test_a_mixed_batch_is_one_run_for_each_kind_of_gradient() -> None:
     assert (opened(pictures[3]) == 255).all()
 
 
+def test_a_gradient_that_is_not_there_is_not_replaced() -> None:
+    with pytest.raises(InferenceError, match="no explain graph"):
+        Explainer(FakeModel(make_card("emo")), None, 4).run([item("gradient")])
+
+
 def test_occlusion_shows_where_the_probability_falls() -> None:
     class Cornered(FakeModel):
         """Sees a face as long as its upper left corner is bright."""
