@@ -72,7 +72,8 @@ def evaluate(subject: Subject, validation: Mapping[str, Samples], folds: int = 0
             the one model on all of them: not cross-validation, which trains one for each fold.
 
     Raises:
-        ValueError: a part with fewer groups than folds, or with no label that the model knows.
+        ValueError: a part with fewer groups than folds, or with no label that the model knows; or
+            no set labels a head of the model.
     """
     path = subject.folder / MODEL_FILE
     session = open_session(path)
@@ -82,6 +83,9 @@ def evaluate(subject: Subject, validation: Mapping[str, Samples], folds: int = 0
         for head in [head for head in subject.heads if head in samples.labels]:
             figures = measure(samples, head, outputs[head], subject.heads[head], folds)
             results.append({"data": name, "split": SPLITS[name], "head": head, **figures})
+    if not results:
+        sets, heads = ", ".join(validation), ", ".join(subject.heads)
+        raise ValueError(f"{sets} labels none of the heads of {subject.folder.name}: {heads}")
     record = {
         "model": subject.folder.name,
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from service.card import HeadSpec
 from service.errors import CardInvalid, InferenceError
@@ -13,6 +14,7 @@ from service.types import EMOTIONS
 from tests.fakes import make_model_folder
 from tests.unit.training.makers import write_faces
 from training import tables
+from training.__main__ import app
 from training.datasets import Samples
 from training.datasets.utkface import load
 from training.evaluate import evaluate, measure, open_subject, postprocessed
@@ -43,6 +45,23 @@ def test_a_served_model_is_measured_by_its_card(tmp_path: Path, faces: Samples) 
     assert f"| race: Black | 8 | {gender['slices']['race']['Black']['accuracy']:.1%} |" in page
     assert f"| weighted average | {gender['weighted_precision']:.3f} |" in page
     assert 1_000 < (folder / "evaluation.png").stat().st_size < 100_000
+
+
+def test_the_command(tmp_path: Path) -> None:
+    names = {f"{s}_{s % 2}_0_201701161745251{s:02}.png": s for s in range(90)}
+    write_faces(tmp_path / "utk", names)
+    make_model_folder(tmp_path, heads=("gender",), size=32)
+    flags = ["--models", str(tmp_path), "--data", f"utkface={tmp_path / 'utk'}", "--folds", "2"]
+    result = CliRunner().invoke(app, ["evaluate", "tiny", *flags], catch_exceptions=False)
+    (row,) = json.loads((tmp_path / "tiny" / "evaluation.json").read_text())["results"]
+    assert f"| gender | utkface, validation | {row['samples']} |" in result.output
+    assert row["folds"]["count"] == 2
+
+
+def test_a_set_that_labels_nothing_of_the_model(tmp_path: Path, faces: Samples) -> None:
+    folder = make_model_folder(tmp_path, heads=("emotion",), size=32)
+    with pytest.raises(ValueError, match="utkface labels none of the heads of tiny: emotion"):
+        evaluate(open_subject(folder), {"utkface": faces})
 
 
 def test_a_model_of_a_recipe_needs_no_card() -> None:
