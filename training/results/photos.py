@@ -32,7 +32,11 @@ def photos_section(records: Records) -> list[str]:
         for head, figures in service["heads"].items()
     ]
     lines += table([*header, "difference", "other answers", "within 1 point"], rows)
-    lines += ["", "Median milliseconds of a photo in the service (wall time, beside other work):", ""]
+    lines += [
+        "",
+        "Median milliseconds of a photo in the service (wall time, beside other work):",
+        "",
+    ]
     times = [
         [name, detector, *(f"{value:.1f}" for value in service["ms"].values())]
         for name, record in photos.items()
