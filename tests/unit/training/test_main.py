@@ -22,3 +22,15 @@ def test_help(command: str) -> None:
 def test_unknown_recipe(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["train", str(tmp_path / "none.toml")])
     assert isinstance(result.exception, FileNotFoundError)
+
+
+def test_an_ensemble_needs_no_training() -> None:
+    result = CliRunner().invoke(app, ["train", "ensemble_emotion"])
+    assert result.exit_code == 0
+    assert "the mean of mini_xception_emotion and four_layer_emotion: publish it" in result.output
+
+
+def test_publish_names_the_flag_that_an_ensemble_is_calibrated_with() -> None:
+    result = CliRunner().invoke(app, ["publish", "ensemble_emotion"])
+    assert result.exit_code == 2
+    assert "--fer2013" in result.output
