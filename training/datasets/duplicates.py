@@ -8,6 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from training.datasets.samples import to_gray
+
 HASH_BITS = 256
 # Distances of unrelated UTKFace and All-Age-Faces pairs start at about 28 of 256 bits (measured:
 # the counts fall to a minimum at 20-28 and rise without end from 30).
@@ -17,7 +19,7 @@ _BLOCK = 2048
 
 def difference_hash(image: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """dHash: which of two horizontal neighbours is brighter, at 17x16; bool (256,)."""
-    small = cv2.resize(image, (17, 16), interpolation=cv2.INTER_AREA).astype(np.int16)
+    small = cv2.resize(to_gray(image), (17, 16), interpolation=cv2.INTER_AREA).astype(np.int16)
     return np.asarray(small[:, 1:] > small[:, :-1]).ravel()
 
 
@@ -29,7 +31,7 @@ def group_near(
     """Number each image by the first image that it is a copy of.
 
     Args:
-        images: N grey images.
+        images: N images, grey or BGR.
         same: pairs that are known to be one photo, whatever they look like.
         near_bits: hashes at most this far apart are one photo.
 

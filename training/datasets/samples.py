@@ -1,4 +1,4 @@
-"""What every dataset gives: grey images, a tight face box, and targets for the heads it labels."""
+"""What every dataset gives: images, a tight face box, and targets for the heads it labels."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Samples:
 
     Attributes:
         name: of the dataset.
-        images: N uint8 (H, W), grey.
+        images: N uint8, (H, W) of a grey set or (H, W, 3) BGR.
         boxes: N tight face boxes, in pixels of their image.
         framing: the square that the whole image is, in units of the tight box; None where images
             have a margin and any framing can be cut from them.
@@ -66,6 +66,11 @@ class Samples:
         )
 
 
+def to_gray(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """uint8 (H, W) of an image that is grey, (H, W), or BGR, (H, W, 3)."""
+    return image if image.ndim == 2 else np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY))
+
+
 def one_hot(labels: NDArray[np.int64], classes: int) -> NDArray[np.float32]:
     """float32 (N, classes) with a single 1 in each row."""
     return np.eye(classes, dtype=np.float32)[labels]
@@ -96,14 +101,14 @@ def age_targets(ages: NDArray[np.int64], spread: float = 0.05) -> NDArray[np.flo
 
 
 def read_images(path: Path) -> Iterator[tuple[str, NDArray[np.uint8]]]:
-    """Names and grey pixels of every image in a folder or zip, in the order of their names.
+    """Names and BGR pixels of every image in a folder or zip, in the order of their names.
 
     Raises:
         DatasetError: nothing is there, it holds no image, or one cannot be decoded.
     """
     count = 0
     for name, data in read_files(path):
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
         if pixels is None:
             raise DatasetError(f"{path}: {name} is not a readable image")
         count += 1

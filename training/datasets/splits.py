@@ -9,6 +9,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from training.datasets.samples import to_gray
+
 Part = Literal["train", "tune", "validation"]
 """`tune` chooses checkpoints, temperature and thresholds; `validation` is only measured."""
 
@@ -65,10 +67,10 @@ def fold_rows(
 
 
 def fingerprint(images: Sequence[NDArray[np.uint8]]) -> dict[str, int | str]:
-    """Size and sha256 of the pixels of a part, to be recorded beside a run."""
+    """Size and sha256 of the grey pixels of a part, to be recorded beside a run."""
     digest = hashlib.sha256()
     for image in images:
-        digest.update(image.tobytes())
+        digest.update(to_gray(image).tobytes())
     return {"samples": len(images), "sha256": digest.hexdigest()}
 
 

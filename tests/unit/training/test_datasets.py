@@ -112,7 +112,7 @@ def test_utkface_reads_a_folder_and_a_zip(tmp_path: Path) -> None:
         assert samples.attributes["gender"].tolist() == ["female", "male"]
         assert samples.attributes["age"].tolist() == ["19-30", "80+"]
         assert samples.take(np.array([1])).attributes["race"].tolist() == ["White"]
-        assert samples.images[0].shape == (56, 56)
+        assert samples.images[0].shape == (56, 56, 3)
     side = samples.boxes[0].side
     assert side == pytest.approx(0.986 * 56)
     # Its framing lays out the whole image.
