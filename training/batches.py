@@ -100,7 +100,7 @@ def askew(
 def relight(
     images: NDArray[np.uint8], augment: Augment, rng: np.random.Generator
 ) -> NDArray[np.uint8]:
-    """Change contrast and brightness of each image, blur some, and erase a patch of some.
+    """Change contrast and brightness of each image; blur, erase a patch of, and bleach some.
 
     Args:
         images: uint8 (N, S, S, C).
@@ -120,6 +120,9 @@ def relight(
         result[row] = _coarsened(result[row], rng.uniform(0.4, 0.8))
     for row in np.flatnonzero(rng.random(count) < augment.erase):
         _erase(result[row], rng)
+    if result.shape[-1] == 3:
+        for row in np.flatnonzero(rng.random(count) < augment.gray):
+            result[row] = cv2.cvtColor(result[row], cv2.COLOR_RGB2GRAY)[..., np.newaxis]
     return result
 
 

@@ -33,6 +33,8 @@ class Augment(_Part):
     """Share of crops that lose a patch."""
     blur: float = Field(default=0.15, ge=0, le=1)
     """Share of crops that are reduced and enlarged again, as small faces are."""
+    gray: float = Field(default=0.0, ge=0, le=1)
+    """Share of colour crops that lose their colour."""
 
 
 class Training(_Part):
@@ -87,6 +89,7 @@ class Recipe(_Part):
         "mini_xception",
         "guided_fusion",
         "vgg",
+        "mien",
         "sequential_fcn",
         "four_layer",
         "joint_cnn",

@@ -96,3 +96,14 @@ def test_relight_erases_and_blurs_within_range() -> None:
     assert result.shape == images.shape
     assert result.dtype == np.uint8
     assert not np.array_equal(result, images)
+
+
+def test_relight_bleaches_a_share_of_colour_crops() -> None:
+    crops = np.random.default_rng(0).integers(0, 256, (200, 8, 8, 3), np.uint8)
+    augment = Augment(contrast=0, brightness=0, erase=0, blur=0, gray=0.3)
+    out = relight(crops, augment, np.random.default_rng(1))
+    bleached = (out == out[..., :1]).all(axis=(1, 2, 3))
+    assert 40 <= bleached.sum() <= 80
+    unlit = relight(crops, augment.model_copy(update={"gray": 0.0}), np.random.default_rng(1))
+    np.testing.assert_array_equal(out[~bleached], unlit[~bleached])
+    assert not (unlit == unlit[..., :1]).all(axis=(1, 2, 3)).any()
