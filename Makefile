@@ -12,6 +12,7 @@ YUNET ?= ../shared/peers/yunet_2023mar.onnx
 FER2013 := $(firstword $(wildcard $(DATA)/fer2013.csv) runs/data/fer2013.csv)
 UTKFACE := $(DATA)/utkface.zip
 ALL_AGE_FACES := $(DATA)/all_age_faces.zip
+SETS := --data fer2013=$(FER2013) --data utkface=$(UTKFACE) --data all_age_faces=$(ALL_AGE_FACES)
 # All but the ablations: name those as RECIPES="joint_cnn_no_dense ...". Ensembles are made last, of the others.
 ENSEMBLES := $(notdir $(basename $(wildcard training/recipes/ensemble_*.toml)))
 RECIPES := $(filter-out $(ENSEMBLES),$(notdir $(basename $(wildcard training/recipes/*.toml)))) $(ENSEMBLES)
@@ -51,11 +52,14 @@ train: $(VENV)/.dev $(FER2013) ## Train and publish every recipe on the sets in 
 	  --all-age-faces $(ALL_AGE_FACES) || exit; done; done
 
 .PHONY: export
-export: SETS = --data fer2013=$(FER2013) --data utkface=$(UTKFACE) --data all_age_faces=$(ALL_AGE_FACES)
 export: $(VENV)/.dev $(FER2013) ## Convert the trained models to ONNX, measure them, compare with Keras
 	for name in $(RECIPES); do $(BIN)/python -m export convert $$name && \
 	  $(BIN)/python -m training evaluate $$name $(SETS) --folds 5 && \
 	  $(BIN)/python -m export verify $$name $(SETS) || exit; done
+
+.PHONY: quantize
+quantize: $(VENV)/.dev $(FER2013) ## Make int8 and fp16 of the models, measure them, keep those that are better
+	for name in $(RECIPES); do $(BIN)/python -m export quantize $$name $(SETS) || exit; done
 
 .PHONY: results
 results: $(VENV)/.dev ## Send photos through the models, time them, and write docs/results.md

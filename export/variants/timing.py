@@ -1,4 +1,8 @@
-"""How long a face takes in several graphs: in turns, so that a busy machine slows all alike."""
+"""How long a face takes in several graphs: in turns, so that a busy machine slows all alike.
+
+It is the thread's own time: on a machine where others wanted the cores too, waiting for one made
+int8 of mini-Xception 8.5 times as slow as float32 by the clock, and 1.2 times in truth.
+"""
 
 from __future__ import annotations
 
@@ -67,6 +71,6 @@ def processor() -> str:
 
 def _seconds(session: OrtSession, crops: NDArray[np.uint8]) -> float:
     (name,) = session.inputs
-    started = time.perf_counter()
+    started = time.thread_time()
     session.run(name, crops, list(session.outputs))
-    return time.perf_counter() - started
+    return time.thread_time() - started

@@ -73,6 +73,15 @@ def test_only_the_named_models_are_served(folder: Path) -> None:
         opened(folder, models=("charlie",))
 
 
+def test_a_default_gives_way_to_its_variant_unless_asked_for(tmp_path: Path) -> None:
+    ours = Settings().default_models[0]
+    make_model_folder(tmp_path, ours)
+    make_model_folder(tmp_path, f"{ours}_int8", variant_of=ours)
+    assert opened(tmp_path).default_heads["emotion"].name == f"{ours}_int8"
+    assert opened(tmp_path, default_models=(ours,)).default_heads["emotion"].name == ours
+    assert opened(tmp_path, models=(ours,)).default_heads["emotion"].name == ours
+
+
 def test_defaults_that_are_not_there_matter_only_when_asked_for(folder: Path) -> None:
     heads = opened(folder).default_heads
     assert {head: card.name for head, card in heads.items()} == {

@@ -16,7 +16,6 @@ from export.variants.timing import Times, compare
 from service.card import load_card
 from service.runtime.registry import Model, load_models
 from service.runtime.session import SessionOptions
-from service.settings import Settings
 from tests.fakes import make_model_folder
 from tests.unit.training.makers import write_fer2013
 from training.datasets import Part, Samples, load_parts
@@ -167,15 +166,6 @@ def test_committed_tables_belong_to_their_models(path: Path) -> None:
     kept = {kind for kind in ("int8", "fp16") if (MODELS / f"{name}_{kind}").exists()}
     assert kept == {record["default"]} - {BASE}
     assert f"**{record['default']}**" in (path.parent / "quantization.md").read_text()
-
-
-def test_a_default_model_is_served_by_its_best_variant() -> None:
-    for name in Settings().default_models:
-        base = load_card(MODELS / name).variant_of or name
-        table = MODELS / base / "quantization.json"
-        if table.exists():
-            best = json.loads(table.read_text())["default"]
-            assert name == (base if best == BASE else f"{base}_{best}")
 
 
 def test_a_variant_is_explained_by_its_model(tmp_path: Path) -> None:
