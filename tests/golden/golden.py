@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from service.api.schemas import to_json
 from service.build import default_options, open_analyzer
+from service.card import load_card
 from service.core.metrics import Metrics
 from service.core.pipeline import Options
 from service.settings import Settings
@@ -17,6 +18,11 @@ from service.settings import Settings
 HERE = Path(__file__).parent
 PHOTO = HERE.parent / "media" / "astronaut.jpg"
 MODELS = sorted(path.parent.name for path in Settings().models_dir.glob("*/card.json"))
+
+
+def variant(name: str) -> bool:
+    """Whether a model is a variant of another, in fewer bits."""
+    return load_card(Settings().models_dir / name).variant_of is not None
 
 
 def path(name: str) -> Path:

@@ -10,6 +10,8 @@ from tests.golden import golden
 
 # ONNX Runtime's kernels differ in the last bits between processors; boxes move by rounding.
 TOLERANCE = {"probability": 2e-3, "box": 1.0}
+# A float's last bit can move an int8 by one step, and that by one in the layers after it.
+VARIANT_TOLERANCE = TOLERANCE | {"probability": 3e-2}
 
 
 @pytest.fixture(scope="module")
@@ -25,14 +27,15 @@ def test_golden_result(given, name):
     assert actual["image"] == expected["image"]
     assert actual["models"] == expected["models"]
     assert len(actual["faces"]) == len(expected["faces"]) == 1
+    tolerance = VARIANT_TOLERANCE if golden.variant(name) else TOLERANCE
     (face,), (golden_face,) = actual["faces"], expected["faces"]
     for side, value in face["box"].items():
-        assert value == pytest.approx(golden_face["box"][side], abs=TOLERANCE["box"])
+        assert value == pytest.approx(golden_face["box"][side], abs=tolerance["box"])
     heads = [head for head in golden_face if head in ("emotion", "gender", "age")]
     assert heads
     for head in heads:
         assert face[head]["label"] == golden_face[head]["label"]
         for label, value in golden_face[head]["probabilities"].items():
             assert face[head]["probabilities"][label] == pytest.approx(
-                value, abs=TOLERANCE["probability"]
+                value, abs=tolerance["probability"]
             )
