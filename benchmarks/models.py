@@ -8,8 +8,6 @@ other work the wall time of 2.5 ms came out as 6.5 ms within the hour, the CPU t
 from __future__ import annotations
 
 import json
-import platform
-import re
 import statistics
 import time
 from pathlib import Path
@@ -19,6 +17,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from export.variants.timing import processor
 from service.card import MODEL_FILE
 from service.runtime.registry import Model, load_models
 from service.runtime.session import SessionOptions
@@ -50,7 +49,7 @@ def measure(models: dict[str, Model], reference: str = REFERENCE) -> dict[str, A
         model.warm_up()
     alone, batched = _median_ms(models, 1, ROUNDS), _median_ms(models, BATCH, MANY_ROUNDS)
     return {
-        "cpu": _cpu(),
+        "cpu": processor(),
         "threads": 1,
         "reference": reference,
         "models": {
@@ -80,12 +79,6 @@ def _median_ms(models: dict[str, Model], faces: int, rounds: int) -> dict[str, f
             model.run(batches[name])
             times[name].append(time.thread_time() - started)
     return {name: statistics.median(taken) * 1000 for name, taken in times.items()}
-
-
-def _cpu() -> str:
-    info = Path("/proc/cpuinfo")
-    match = re.search(r"model name\s*:\s*(.+)", info.read_text() if info.exists() else "")
-    return match[1] if match else platform.machine()
 
 
 if __name__ == "__main__":

@@ -25,13 +25,11 @@ def verify(name: str, data: Data = [], models: Models = Path("models")) -> None:
     """Compare ONNX with Keras; then write card.json and README.md."""
     from export.readme import write_readme
     from export.verify import verify as check
-    from training.datasets import load_parts
+    from training.datasets import load_validation
     from training.recipe import load_recipe
 
-    pairs = [item.partition("=") for item in data]
-    validation = {key: load_parts(key, Path(path))["validation"] for key, _, path in pairs}
     recipe = load_recipe(name)
-    card = check(recipe, models / name, validation)
+    card = check(recipe, models / name, load_validation(data))
     write_readme(card, recipe, models / name)
     typer.echo(
         f"{card.id}: sha256 {card.sha256[:12]}..., differs from Keras by at most "

@@ -82,14 +82,12 @@ def _adopt(
     from export.foreign.folder import adopt, open_source
     from export.foreign.wish import read_wish
     from export.verify import ParityError
-    from training.datasets import load_parts
+    from training.datasets import load_validation
 
-    pairs = [item.partition("=") for item in data]
     try:
         wish = read_wish(card, fields)
         model = open_source(path, weights)
-        validation = {key: load_parts(key, Path(at))["validation"] for key, _, at in pairs}
-        return adopt(model, wish, models, validation)
+        return adopt(model, wish, models, load_validation(data))
     except (ConversionError, UnsupportedOp, ParityError) as error:
         typer.echo(f"{path} cannot be converted: {error}", err=True)
         raise typer.Exit(1) from error

@@ -18,8 +18,6 @@ def quantize(name: str, data: Data, models: Models = Path("models")) -> None:
     """
     from export.variants.folder import quantize as make
     from export.variants.record import page
-    from training.datasets import load_parts
+    from training.datasets import load_sets
 
-    pairs = [item.partition("=") for item in data]
-    parts = {key: load_parts(key, Path(path)) for key, _, path in pairs}
-    typer.echo(page(make(models / name, parts)))
+    typer.echo(page(make(models / name, load_sets(data))))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from service.card import ModelCard
@@ -24,6 +25,11 @@ def write_readme(card: ModelCard, recipe: Recipe, folder: Path) -> None:
         figures_section(card, folder),
         limits_section(card),
     ]
+    write_sections(folder, sections)
+
+
+def write_sections(folder: Path, sections: Iterable[Sequence[str]]) -> None:
+    """Write `folder/README.md` of sections of lines, each with an empty one at its end."""
     (folder / README_FILE).write_text("\n".join("\n".join(section) for section in sections) + "\n")
 
 

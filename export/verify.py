@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from export.convert import load_keras
 from export.explain import explain_sha256
-from service.card import CARD_FILE, MODEL_FILE, HeadSpec, Metric, ModelCard, Parity
+from service.card import CARD_FILE, MODEL_FILE, HeadSpec, InputSpec, Metric, ModelCard, Parity
 from training.batches import whole_crops
 from training.datasets import Samples
 from training.evaluate import EVALUATION_FILE, open_session, run
@@ -50,7 +50,7 @@ def verify(recipe: Recipe, folder: Path, validation: Mapping[str, Samples]) -> M
     """
     keras_model = load_keras(folder / KERAS_FILE)
     session = open_session(folder / MODEL_FILE)
-    crops = [_noise(recipe, count) for count in BATCHES]
+    crops = [noise(recipe.input, count) for count in BATCHES]
     worst = max(_difference(keras_model, session, part) for part in crops)
     samples = sum(BATCHES)
     for name, whole in validation.items():
@@ -67,8 +67,8 @@ def verify(recipe: Recipe, folder: Path, validation: Mapping[str, Samples]) -> M
     return card
 
 
-def _noise(recipe: Recipe, count: int) -> NDArray[np.uint8]:
-    spec = recipe.input
+def noise(spec: InputSpec, count: int) -> NDArray[np.uint8]:
+    """Seeded crops, uint8 (count, S, S, C), that no network has seen."""
     shape = (count, spec.size, spec.size, spec.channels)
     return np.random.default_rng(count).integers(0, 256, shape, np.uint8)
 

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-
-if TYPE_CHECKING:
-    from training.datasets import Samples
 
 Models = Annotated[Path, typer.Option(help="where model folders are")]
 ModelFolders = Annotated[
@@ -23,10 +20,11 @@ Folds = Annotated[
 def evaluate(name: str, data: Data, models: Models = Path("models"), folds: Folds = 0) -> None:
     """Measure `models/NAME/model.onnx` on validation parts; writes evaluation.json, .md, .png."""
     from training import tables
+    from training.datasets import load_validation
     from training.evaluate import evaluate as measure
     from training.evaluate import open_subject
 
-    record = measure(open_subject(models / name), _validation(data), folds)
+    record = measure(open_subject(models / name), load_validation(data), folds)
     typer.echo("\n".join(tables.summary(record)))
 
 
@@ -78,13 +76,6 @@ def calibration(models: ModelFolders = [Path("models"), Path("ablations")]) -> N
     above = read_records(models, Path("none")).above()
     typer.echo("\n".join(above) or "every head is calibrated")
     raise typer.Exit(bool(above))
-
-
-def _validation(data: list[str]) -> dict[str, Samples]:
-    from training.datasets import load_parts
-
-    pairs = [item.partition("=") for item in data]
-    return {name: load_parts(name, Path(path))["validation"] for name, _, path in pairs}
 
 
 COMMANDS = (evaluate, photos, results, calibration)

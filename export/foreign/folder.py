@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from export.explain import explain_sha256
 from export.foreign.errors import FormatError, WishError
@@ -18,7 +17,7 @@ from export.foreign.readme import write_readme
 from export.foreign.saved_model import SAVED_MODEL_FILE, load_saved_model
 from export.foreign.source import Source
 from export.foreign.wish import Wish
-from export.verify import BATCHES, MAX_ERROR, ParityError, read_metrics
+from export.verify import BATCHES, MAX_ERROR, ParityError, noise, read_metrics
 from service.card import CARD_FILE, MODEL_FILE, HeadSpec, ModelCard, Parity
 from training.batches import whole_crops
 from training.datasets import Samples
@@ -95,7 +94,7 @@ def _fill(folder: Path, foreign: Foreign, validation: Mapping[str, Samples]) -> 
 
 def _parity(foreign: Foreign, folder: Path, validation: Mapping[str, Samples]) -> Parity:
     session = open_session(folder / MODEL_FILE)
-    batches = [_noise(foreign, count) for count in BATCHES]
+    batches = [noise(foreign.input, count) for count in BATCHES]
     for samples in validation.values():
         crops = whole_crops(samples, foreign.input)
         batches += [crops[start : start + 256] for start in range(0, len(crops), 256)]
@@ -106,12 +105,6 @@ def _parity(foreign: Foreign, folder: Path, validation: Mapping[str, Samples]) -
     if worst > MAX_ERROR:
         raise ParityError(f"{foreign.name}: outputs differ by {worst:.2e}, allowed {MAX_ERROR:.0e}")
     return Parity(max_abs_error=worst, samples=sum(map(len, batches)))
-
-
-def _noise(foreign: Foreign, count: int) -> NDArray[np.uint8]:
-    spec = foreign.input
-    shape = (count, spec.size, spec.size, spec.channels)
-    return np.random.default_rng(count).integers(0, 256, shape, np.uint8)
 
 
 def _card(foreign: Foreign, folder: Path, parity: Parity) -> ModelCard:

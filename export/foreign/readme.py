@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from export.foreign.graph import Foreign
-from export.readme import README_FILE, figures_section, input_section, limits_section
+from export.readme import figures_section, input_section, limits_section, write_sections
 from service.card import ModelCard
 
 
@@ -18,7 +18,7 @@ def write_readme(card: ModelCard, foreign: Foreign, folder: Path) -> None:
         figures_section(card, folder),
         limits_section(card),
     ]
-    (folder / README_FILE).write_text("\n".join("\n".join(section) for section in sections) + "\n")
+    write_sections(folder, sections)
 
 
 def _what(card: ModelCard, foreign: Foreign) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,16 @@ LOADERS: Mapping[str, Callable[[Path], Samples]] = {
     "all_age_faces": all_age_faces.load,
 }
 
-__all__ = ["LOADERS", "DatasetError", "Part", "Samples", "load_parts", "parts"]
+__all__ = [
+    "LOADERS",
+    "DatasetError",
+    "Part",
+    "Samples",
+    "load_parts",
+    "load_sets",
+    "load_validation",
+    "parts",
+]
 
 
 def load_parts(name: str, path: Path) -> dict[Part, Samples]:
@@ -29,6 +38,17 @@ def load_parts(name: str, path: Path) -> dict[Part, Samples]:
     if name not in LOADERS:
         raise DatasetError(f"no dataset {name!r}; there are {', '.join(LOADERS)}")
     return parts(LOADERS[name](path))
+
+
+def load_sets(items: Iterable[str]) -> dict[str, dict[Part, Samples]]:
+    """Read what a command line names, `SET=PATH` each; see `load_parts`."""
+    pairs = [item.partition("=") for item in items]
+    return {name: load_parts(name, Path(path)) for name, _, path in pairs}
+
+
+def load_validation(items: Iterable[str]) -> dict[str, Samples]:
+    """The validation parts of what a command line names, `SET=PATH` each."""
+    return {name: found["validation"] for name, found in load_sets(items).items()}
 
 
 def parts(samples: Samples) -> dict[Part, Samples]:
