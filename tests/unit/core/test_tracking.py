@@ -1,0 +1,192 @@
+from __future__ import annotations
+
+from math import exp
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from service.card import HeadSpec
+from service.core.tracking import Tracker, TrackOptions
+from service.types import EMOTIONS, AnalyzedFace, Box, Face, Prediction, Quality
+
+SPEC = HeadSpec(labels=EMOTIONS, uncertain_below=0.4)
+Frames = list[tuple[float, list[AnalyzedFace]]]
+
+
+def face(x: float, y: float = 0.0, side: float = 40.0, **probabilities: float) -> AnalyzedFace:
+    """A face whose other emotions share what is left."""
+    given_ = probabilities or {"happy": 0.7}
+    rest = (1 - sum(given_.values())) / (len(EMOTIONS) - len(given_))
+    values = {label: given_.get(label, rest) for label in EMOTIONS}
+    label = max(values, key=values.__getitem__)
+    prediction = Prediction(label, values[label], values[label] < 0.4, values)
+    box = Box(x, y, side, side)
+    return AnalyzedFace(Face(box, 0.9), {"emotion": prediction}, Quality(round(side), 0.5))
+
+
+def tracker(**options: float) -> Tracker:
+    return Tracker({"emotion": SPEC}, TrackOptions(**options))  # type: ignore[arg-type]
+
+
+def ids(answer: list[tuple[int, AnalyzedFace]]) -> list[int]:
+    return [track for track, _ in answer]
+
+
+faces = st.builds(
+    face,
+    st.floats(0, 600),
+    st.floats(0, 400),
+    st.floats(5, 200),
+    happy=st.floats(0, 0.5),
+    sad=st.floats(0, 0.5),
+)
+streams = st.lists(st.tuples(st.floats(0, 0.7), st.lists(faces, max_size=6)), max_size=8)
+
+
+def timed(stream: list[tuple[float, list[AnalyzedFace]]]) -> Frames:
+    now, frames = 0.0, []
+    for wait, found in stream:
+        now += wait
+        frames.append((now, found))
+    return frames
+
+
+@settings(max_examples=40)
+@given(streams)
+def test_ids_are_unique_in_a_frame_and_never_used_again(stream: Frames) -> None:
+    follow = tracker()
+    last_seen: dict[int, float] = {}
+    newest = 0
+    for now, found in timed(stream):
+        for track in (got := ids(follow.update(found, now))):
+            assert track > newest or now - last_seen[track] <= 1.0
+        assert len(set(got)) == len(found)
+        newest = max([newest, *got])
+        last_seen |= dict.fromkeys(got, now)
+
+
+@settings(max_examples=40)
+@given(streams, st.randoms())
+def test_the_order_of_faces_changes_nothing(stream: Frames, random: object) -> None:
+    one, other = tracker(), tracker()
+    for now, found in timed(stream):
+        shuffled = list(range(len(found)))
+        random.shuffle(shuffled)  # type: ignore[attr-defined]
+        expected = one.update(found, now)
+        got = other.update([found[index] for index in shuffled], now)
+        # Twins of one place and one answer may change places.
+        assert sorted(map(repr, got)) == sorted(map(repr, expected))
+
+
+@settings(max_examples=40)
+@given(streams, st.floats(0, 5))
+def test_probabilities_stay_a_distribution(stream: Frames, smoothing_s: float) -> None:
+    follow = tracker(smoothing_s=smoothing_s)
+    for now, found in timed(stream):
+        for analyzed, (_, smoothed) in zip(found, follow.update(found, now), strict=True):
+            prediction = smoothed.predictions["emotion"]
+            assert sum(prediction.probabilities.values()) == pytest.approx(1)
+            assert all(0 <= p <= 1 for p in prediction.probabilities.values())
+            assert prediction.probability == prediction.probabilities[prediction.label]
+            assert prediction.uncertain == (prediction.probability < 0.4)
+            assert smoothed.face == analyzed.face
+
+
+def scene(now: float, speed: float) -> AnalyzedFace:
+    """One who walks, happy for a second and sad from then on."""
+    mood = {"happy": 0.8} if now < 1 - 1e-9 else {"sad": 0.8}
+    return face(20 + speed * now, **mood)
+
+
+@settings(max_examples=20)
+@given(st.sampled_from([10, 15, 30, 60]), st.floats(-120, 120))
+def test_the_frame_rate_does_not_matter(rate: int, speed: float) -> None:
+    answers = {}
+    for fps in (5, rate):
+        follow = tracker()
+        answers[fps] = {
+            round(index / fps, 6): follow.update([scene(index / fps, speed)], index / fps)[0]
+            for index in range(3 * fps)
+        }
+    for now, (track, slow) in answers[5].items():
+        assert track == 1
+        if now not in answers[rate]:
+            continue
+        other, fast = answers[rate][now]
+        assert other == 1
+        mine, theirs = slow.predictions["emotion"], fast.predictions["emotion"]
+        # The step comes one frame of its rate earlier or later, which is all that may differ.
+        assert mine.probabilities["sad"] == pytest.approx(theirs.probabilities["sad"], abs=0.25)
+        if now < 1 or now > 2:
+            assert mine.probabilities["sad"] == pytest.approx(theirs.probabilities["sad"], abs=0.05)
+            assert mine.label == theirs.label
+
+
+def test_smoothing_has_its_time_constant() -> None:
+    follow = tracker(smoothing_s=0.5)
+    follow.update([face(0, happy=0.9)], 0.0)
+    ((_, smoothed),) = follow.update([face(0, happy=0.1)], 0.5)
+    happy = smoothed.predictions["emotion"].probabilities["happy"]
+    assert happy == pytest.approx(0.1 + 0.8 * exp(-1))
+
+
+def test_without_smoothing_each_frame_has_its_own_answer() -> None:
+    follow = tracker(smoothing_s=0)
+    follow.update([face(0, happy=0.51, sad=0.49)], 0.0)
+    new = face(1, happy=0.49, sad=0.51)
+    assert follow.update([new], 0.04) == [(1, new)]
+
+
+def test_a_label_changes_only_when_another_is_clearly_ahead() -> None:
+    follow = tracker(smoothing_s=0.1)
+    labels = []
+    for index in range(100):
+        mood = {"happy": 0.52, "sad": 0.44} if index % 20 < 10 else {"happy": 0.44, "sad": 0.52}
+        ((_, smoothed),) = follow.update([face(0, **mood)], index / 25)
+        labels.append(smoothed.predictions["emotion"].label)
+    assert set(labels) == {"happy"}
+    for index in range(100, 125):
+        ((_, smoothed),) = follow.update([face(0, sad=0.8)], index / 25)
+    assert smoothed.predictions["emotion"].label == "sad"
+
+
+def test_a_track_survives_a_short_gap_and_no_long_one() -> None:
+    follow = tracker(max_gap_s=1.0)
+    assert ids(follow.update([face(0)], 0.0)) == [1]
+    assert follow.update([], 0.5) == []
+    assert ids(follow.update([face(3)], 0.9)) == [1]
+    assert ids(follow.update([face(3)], 2.0)) == [2]
+
+
+def test_two_who_pass_each_other_keep_their_tracks() -> None:
+    follow = tracker()
+    for index in range(30):
+        answer = follow.update([face(10.0 * index), face(300 - 10.0 * index, 12)], index / 15)
+        assert ids(answer) == [1, 2] or index == 0
+        if index == 0:
+            assert sorted(ids(answer)) == [1, 2]
+
+
+def test_a_face_of_another_size_or_far_away_is_another_face() -> None:
+    follow = tracker()
+    follow.update([face(0, side=40)], 0.0)
+    assert ids(follow.update([face(0, side=100), face(300, side=40)], 0.1)) == [2, 3]
+
+
+def test_tracks_are_bounded_and_the_latest_stay() -> None:
+    follow = tracker(max_tracks=4)
+    follow.update([face(0)], 0.0)
+    for index in range(10):
+        follow.update([face(1000.0 * (index + 1))], 0.01 * (index + 1))
+        assert len(follow._tracks) <= 4
+    crowd = [face(100.0 * index, 900) for index in range(10)]
+    assert len(set(ids(follow.update(crowd, 0.2)))) == 10
+    assert len(follow._tracks) == 4
+
+
+def test_time_that_goes_back_stands_still() -> None:
+    follow = tracker()
+    follow.update([face(0)], 10.0)
+    assert ids(follow.update([face(0)], 5.0)) == [1]
+    assert ids(follow.update([face(0)], 10.9)) == [1]
