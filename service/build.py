@@ -27,7 +27,7 @@ def open_analyzer(settings: Settings, metrics: Metrics) -> Analyzer:
     Raises:
         ModelError: a model, or the detector's file, is missing, damaged or not what its card says.
     """
-    slots = settings.slots or max(1, available_cores() // settings.threads)
+    slots = _slots(settings)
     # Images are worked on side by side, so OpenCV's own threads would only get in the way.
     cv2.setNumThreads(1)
     options = SessionOptions(settings.provider, settings.threads, settings.max_batch_size)
@@ -92,9 +92,22 @@ def explain_defaults(settings: Settings) -> Options:
     return replace(default_options(settings), max_faces=faces)
 
 
+def stream_frames(settings: Settings) -> int:
+    """Frames of all streams that are worked on at a time.
+
+    Twice the slots keep every slot busy; half the queue at most, so that requests find room.
+    """
+    wanted = settings.max_stream_frames or 2 * _slots(settings)
+    return max(1, min(wanted, settings.max_pending_images // 2))
+
+
 def image_limits(settings: Settings) -> ImageLimits:
     """The codec's limits."""
     return ImageLimits(settings.max_bytes, settings.max_pixels, settings.max_side)
+
+
+def _slots(settings: Settings) -> int:
+    return settings.slots or max(1, available_cores() // settings.threads)
 
 
 def _explain_name(model: str) -> str:

@@ -113,6 +113,27 @@ class Settings(BaseSettings):
     max_pending_explanations: int = Field(
         256, ge=1, description="Explanations that may wait for a model, one for a head of a face."
     )
+    max_streams: int = Field(64, ge=1, description="Streams (WebSocket sessions) at a time.")
+    max_stream_in_flight: int = Field(
+        8, ge=2, le=256, description="Frames held for one stream, waiting or in work."
+    )
+    max_stream_frames: int = Field(
+        0,
+        ge=0,
+        description="Frames of all streams together in work at a time; 0 for twice the slots.",
+    )
+    max_frame_bytes: int = Field(
+        4_000_000, ge=1, description="Encoded size of one frame of a stream."
+    )
+    stream_idle_timeout_s: float = Field(
+        60.0, gt=0, le=86_400, description="A stream that is silent for so long is ended."
+    )
+    stream_send_timeout_s: float = Field(
+        10.0, gt=0, le=600, description="A stream whose client does not read for so long is ended."
+    )
+    stream_ping_s: float = Field(
+        20.0, gt=0, le=3600, description="Time between pings to the client of a stream."
+    )
     request_timeout_s: float = Field(
         10.0, gt=0, le=600, description="Longest time a request may take; clients may ask for less."
     )

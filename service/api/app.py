@@ -11,8 +11,8 @@ from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
 import service
-from service.api import ops, problems, rest
-from service.api.deps import Gate
+from service.api import ops, problems, rest, stream
+from service.api.gate import Gate
 from service.api.telemetry import Telemetry
 from service.build import default_options, explain_defaults, open_analyzer
 from service.core.metrics import Metrics
@@ -54,8 +54,10 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.options = default_options(settings)
     app.state.explain_options = explain_defaults(settings)
     app.state.analyzer = open_analyzer(settings, metrics)
+    app.state.streams = stream.Streams(settings, metrics)
     app.include_router(ops.router, tags=["operations"])
     app.include_router(rest.router, tags=["analysis"])
+    app.include_router(stream.router)
     problems.install(app)
     app.add_middleware(Telemetry, metrics=metrics)
     return app
@@ -69,6 +71,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     try:
         yield
     finally:
+        app.state.streams.drain()
         starting.cancel()
         await asyncio.gather(starting, return_exceptions=True)
         await analyzer.close(drain_s=settings.drain_timeout_s)

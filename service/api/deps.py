@@ -5,26 +5,21 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-import hmac
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import contextmanager
-from time import time
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Request, Security
 from fastapi.security import APIKeyHeader, HTTPBearer
-from limits import parse
-from limits.storage import MemoryStorage
-from limits.strategies import MovingWindowRateLimiter
 from pydantic import ValidationError
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
-from service.api.problems import BadRequest, ClientGone, RateLimited, Unauthorized
+from service.api.gate import Gate
+from service.api.problems import BadRequest, ClientGone
 from service.api.schemas import ImageJson
-from service.errors import DeadlineExceeded, InvalidOption, Overloaded, TooLarge, UnsupportedMedia
+from service.errors import DeadlineExceeded, InvalidOption, TooLarge, UnsupportedMedia
 from service.settings import Settings
 
 T = TypeVar("T")
@@ -45,69 +40,6 @@ _ENVELOPE_BYTES = 16_384
 # Base64 has none of these. A body that is full of them (20 MB of `[{},{},...`) made a tree of 1 GB
 # in the parser before it was found wrong.
 _STRUCTURE, _MAX_STRUCTURE = (b"[", b"{", b","), 64
-
-
-class Gate:
-    """Lets a client in: API key and rate limit, both optional, and only so many at a time."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._keys = [key.get_secret_value().encode() for key in settings.api_keys]
-        self._limit = parse(settings.rate_limit) if settings.rate_limit else None
-        self._limiter = MovingWindowRateLimiter(MemoryStorage())
-        self._room = settings.max_requests
-        self._free_bytes = settings.max_held_bytes
-
-    def admit(self, request: Request) -> None:
-        """Let the request pass.
-
-        Raises:
-            Unauthorized: keys are set and none of them was shown.
-            RateLimited: the client has used up its limit.
-        """
-        client = request.client.host if request.client else "unknown"
-        if self._keys:
-            client = self._check_key(request)
-        if self._limit is not None and not self._limiter.hit(self._limit, client):
-            reset = self._limiter.get_window_stats(self._limit, client).reset_time
-            raise RateLimited(max(reset - time(), 1.0))
-
-    @contextmanager
-    def room(self, retry_after_s: float) -> Iterator[Callable[[int], None]]:
-        """Hold one of the places for requests; gives what counts the bytes of its body.
-
-        Many slow bodies would otherwise fill the memory before one of them is over its limit.
-
-        Raises:
-            Overloaded: all places are taken; from what it gives: the bytes do not fit.
-        """
-        if self._room == 0:
-            raise Overloaded("too many requests at a time", retry_after_s=retry_after_s)
-        held = 0
-
-        def hold(count: int) -> None:
-            nonlocal held
-            if count > self._free_bytes:
-                raise Overloaded("too many bytes at a time", retry_after_s=retry_after_s)
-            self._free_bytes -= count
-            held += count
-
-        self._room -= 1
-        try:
-            yield hold
-        finally:
-            self._room += 1
-            self._free_bytes += held
-
-    def _check_key(self, request: Request) -> str:
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        bearer = token.strip() if scheme.lower() == "bearer" else None
-        shown = bearer or request.headers.get("x-api-key", "")
-        # Every key is compared, so that the time does not tell which one was nearly right; Latin-1
-        # gives back the bytes that came.
-        matches = [hmac.compare_digest(shown.encode("latin-1"), key) for key in self._keys]
-        if not any(matches):
-            raise Unauthorized("show an API key as `Authorization: Bearer KEY` or `X-API-Key: KEY`")
-        return f"key {matches.index(True)}"
 
 
 async def admit(

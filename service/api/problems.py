@@ -94,19 +94,22 @@ def kind_of(error: Exception) -> Kind:
 def problem(error: Exception, *, instance: str, request_id: str) -> dict[str, Any]:
     """The body of an error answer; what went wrong inside stays inside."""
     kind = kind_of(error)
-    if kind is INTERNAL:
-        detail = "the request failed and was logged under its request id"
-    else:
-        detail = str(error.detail if isinstance(error, HTTPException) else error)
     return {
         "type": f"urn:mien:problem:{kind.code}",
         "title": kind.title,
         "status": kind.status,
-        "detail": detail,
+        "detail": detail(error),
         "instance": instance,
         "code": kind.code,
         "request_id": request_id,
     }
+
+
+def detail(error: Exception) -> str:
+    """What the client is told of it."""
+    if kind_of(error) is INTERNAL:
+        return "the request failed and was logged under its request id"
+    return str(error.detail if isinstance(error, HTTPException) else error)
 
 
 def note(error: Exception, metrics: Metrics) -> None:

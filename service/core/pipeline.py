@@ -10,6 +10,7 @@ from typing import Any
 
 from service.card import InputSpec, ModelCard
 from service.core.batcher import Batcher, Served
+from service.core.choice import by_head, choose
 from service.core.explain import (
     Explained,
     ExplainItem,
@@ -25,9 +26,8 @@ from service.core.fan_out import fan_out
 from service.core.metrics import Metrics
 from service.core.prepare import Prepared, PrepareJob
 from service.core.result import Round, faces_of, timings_of
-from service.errors import InvalidOption, NotReady
+from service.errors import NotReady
 from service.types import (
-    HEADS,
     AnalyzedFace,
     CropItem,
     Head,
@@ -87,7 +87,7 @@ class Analyzer:
             fault: why this analyzer can never be ready, if so: a provider that is missing.
         """
         self.models = models
-        self.default_heads = _by_head([models[name].card for name in [*defaults, *models]])
+        self.default_heads = by_head([models[name].card for name in [*defaults, *models]])
         self._detector_id = detector_id
         self._prepare = prepare
         self._metrics = metrics
@@ -134,6 +134,24 @@ class Analyzer:
         for batcher in self._batchers():
             await batcher.close(drain_s=max(deadline - perf_counter(), 0.0))
 
+    def heads_for(self, options: Options) -> dict[Head, ModelCard]:
+        """The heads that are answered, and the model that serves each.
+
+        Raises:
+            InvalidOption: a model that is not served, or a head that none has.
+        """
+        cards = {name: model.card for name, model in self.models.items()}
+        return choose(options.models, options.attributes, cards, self.default_heads)
+
+    def ids_for(self, options: Options) -> dict[str, str]:
+        """Which `name@version` serves as detector and for each head.
+
+        Raises:
+            InvalidOption: as `heads_for`.
+        """
+        detector = {"detector": self._detector_id} if options.detect else {}
+        return detector | {head: card.id for head, card in self.heads_for(options).items()}
+
     async def analyze(
         self, data: bytes, options: Options, *, deadline: float | None = None
     ) -> Result:
@@ -153,7 +171,7 @@ class Analyzer:
         """
         started = perf_counter()
         self._check_ready()
-        heads = self._choose(options)
+        heads = self.heads_for(options)
         served = await self._ready(data, options, _specs(heads), deadline)
         answers = await self._infer(served.output, heads, deadline)
         faces = faces_of(served.output, heads, answers)
@@ -177,7 +195,7 @@ class Analyzer:
         """
         started = perf_counter()
         self._check_ready()
-        heads = self._choose(options)
+        heads = self.heads_for(options)
         check_method(wanted.method, heads)
         wished = wished_labels(wanted.labels, heads)
         specs = with_views(_specs(heads)) if wanted.overlay else _specs(heads)
@@ -212,17 +230,6 @@ class Analyzer:
     def _check_ready(self) -> None:
         if reason := self._unable():
             raise NotReady(f"not ready: {reason}", retry_after_s=1.0)
-
-    def _choose(self, options: Options) -> dict[Head, ModelCard]:
-        for name in options.models:
-            if name not in self.models:
-                raise InvalidOption(f"no model {name!r}; there are {', '.join(self.models)}")
-        by_head = self.default_heads | _by_head([self.models[n].card for n in options.models])
-        asked = by_head.keys() if options.attributes is None else options.attributes
-        wanted = [head for head in HEADS if head in asked]
-        if missing := [head for head in wanted if head not in by_head]:
-            raise InvalidOption(f"no model that is served has the head {missing[0]!r}")
-        return {head: by_head[head] for head in wanted}
 
     async def _ready(
         self,
@@ -275,8 +282,7 @@ class Analyzer:
             height=prepared.height,
             orientation=prepared.orientation,
             faces=faces,
-            models=({"detector": self._detector_id} if options.detect else {})
-            | {head: card.id for head, card in heads.items()},
+            models=self.ids_for(options),
             timings=timings,
         )
 
@@ -291,8 +297,3 @@ class Analyzer:
 
 def _specs(heads: Mapping[Head, ModelCard]) -> dict[str, InputSpec]:
     return {card.name: card.input for card in heads.values()}
-
-
-def _by_head(cards: Sequence[ModelCard]) -> dict[Head, ModelCard]:
-    """The first card for each head."""
-    return {head: card for card in reversed(cards) for head in card.heads}

@@ -1,0 +1,103 @@
+"""Who is let in: keys, rates and room, of requests and streams alike."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from time import time
+
+from limits import parse
+from limits.storage import MemoryStorage
+from limits.strategies import MovingWindowRateLimiter
+from starlette.requests import HTTPConnection
+
+from service.api.problems import RateLimited, Unauthorized
+from service.errors import Overloaded
+from service.settings import Settings
+
+
+class Gate:
+    """Lets a client in: API key and rate limit, both optional, and only so many at a time."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._keys = [key.get_secret_value().encode() for key in settings.api_keys]
+        self._limit = parse(settings.rate_limit) if settings.rate_limit else None
+        self._limiter = MovingWindowRateLimiter(MemoryStorage())
+        self._room = settings.max_requests
+        self._free_bytes = settings.max_held_bytes
+
+    def expects_key(self, connection: HTTPConnection) -> bool:
+        """Whether keys are set and the headers show none, right or wrong."""
+        return bool(self._keys) and not shown_key(connection)
+
+    def admit(self, connection: HTTPConnection, key: bytes | None = None) -> None:
+        """Let a request or a stream pass.
+
+        Args:
+            connection: who asks.
+            key: the key that was shown, where it did not come in the headers.
+
+        Raises:
+            Unauthorized: keys are set and none of them was shown.
+            RateLimited: the client has used up its limit.
+        """
+        client = connection.client.host if connection.client else "unknown"
+        if self._keys:
+            client = self._check_key(shown_key(connection) if key is None else key)
+        if self._limit is not None and not self._limiter.hit(self._limit, client):
+            reset = self._limiter.get_window_stats(self._limit, client).reset_time
+            raise RateLimited(max(reset - time(), 1.0))
+
+    @contextmanager
+    def room(self, retry_after_s: float) -> Iterator[Callable[[int], None]]:
+        """Hold one of the places for requests; gives what counts the bytes of its body.
+
+        Many slow bodies would otherwise fill the memory before one of them is over its limit.
+
+        Raises:
+            Overloaded: all places are taken; from what it gives: the bytes do not fit.
+        """
+        if self._room == 0:
+            raise Overloaded("too many requests at a time", retry_after_s=retry_after_s)
+        held = 0
+
+        def hold(count: int) -> None:
+            nonlocal held
+            self.take_bytes(count, retry_after_s)
+            held += count
+
+        self._room -= 1
+        try:
+            yield hold
+        finally:
+            self._room += 1
+            self.give_bytes(held)
+
+    def take_bytes(self, count: int, retry_after_s: float) -> None:
+        """Count bytes that are kept from now on, until `give_bytes`.
+
+        Raises:
+            Overloaded: they do not fit.
+        """
+        if count > self._free_bytes:
+            raise Overloaded("too many bytes at a time", retry_after_s=retry_after_s)
+        self._free_bytes -= count
+
+    def give_bytes(self, count: int) -> None:
+        """They are not kept any more."""
+        self._free_bytes += count
+
+    def _check_key(self, shown: bytes) -> str:
+        # Every key is compared, so that the time does not tell which one was nearly right.
+        matches = [hmac.compare_digest(shown, key) for key in self._keys]
+        if not any(matches):
+            raise Unauthorized("show an API key as `Authorization: Bearer KEY` or `X-API-Key: KEY`")
+        return f"key {matches.index(True)}"
+
+
+def shown_key(connection: HTTPConnection) -> bytes:
+    """The key that the headers show, as the bytes that came; empty for none."""
+    scheme, _, token = connection.headers.get("authorization", "").partition(" ")
+    bearer = token.strip() if scheme.lower() == "bearer" else None
+    return (bearer or connection.headers.get("x-api-key", "")).encode("latin-1")

@@ -1,0 +1,73 @@
+"""uvicorn's WebSocket protocol, with bounds that the application cannot set from inside."""
+
+from __future__ import annotations
+
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import Frame
+
+_MAX_FRAGMENTS = 4096
+_LINGER_S = 5.0
+"""For the client to take the last bytes and close; a client that does not read never would."""
+
+_QUIET_S = 0.25
+"""Without a byte from a client that was told to go: it has taken note."""
+
+
+class BoundedWebSocket(WebSocketsSansIOProtocol):
+    """Ends what would be kept without limit, and leaves the end of a session to the application."""
+
+    def handle_cont(self, event: Frame) -> None:
+        """Refuse a message in very many parts: empty ones could go on for ever."""
+        if len(self.frames) >= _MAX_FRAGMENTS:
+            self.conn.fail(1009, "too many fragments")
+            self.handle_parser_exception()
+            return
+        super().handle_cont(event)
+
+    def handle_ping(self) -> None:
+        """Answer, unless the client does not read: its pongs would pile up."""
+        if self.writable.is_set():
+            super().handle_ping()
+        else:
+            self.conn.data_to_send()
+
+    def keepalive_timeout(self) -> None:
+        """The client has vanished."""
+        super().keepalive_timeout()
+        self._abort_later()
+
+    def shutdown(self) -> None:
+        """The server stops: the session is told by `Streams`, answers what it holds, and closes."""
+        if self.close_sent or not self.handshake_complete:
+            super().shutdown()
+
+    async def run_asgi(self) -> None:
+        """Serve; what is not read soon after the end never will be."""
+        try:
+            await super().run_asgi()
+        finally:
+            self._abort_later()
+
+    def handle_parser_exception(self) -> None:
+        """Close for bytes that are no WebSocket, or too many of them.
+
+        What the client still sends is read and thrown away for a while: a socket that is closed
+        with bytes unread is reset, and the client would not get the code (RFC 9293, 3.10.4).
+        """
+        if self.close_timer is not None:
+            self.close_timer.cancel()
+        self.close_timer = self.loop.call_later(_QUIET_S, self.transport.close)
+        if self.close_sent or (close := self.conn.close_sent) is None:
+            return
+        self.queue.put_nowait(
+            {"type": "websocket.disconnect", "code": close.code, "reason": close.reason}
+        )
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        self.close_sent = True
+        if self.read_paused:
+            self.read_paused = False
+            self.transport.resume_reading()
+        self._abort_later()
+
+    def _abort_later(self) -> None:
+        self.loop.call_later(_LINGER_S, self.transport.abort)

@@ -1,0 +1,42 @@
+"""Which model serves which head."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+from service.card import ModelCard
+from service.errors import InvalidOption
+from service.types import HEADS, Head
+
+
+def by_head(cards: Sequence[ModelCard]) -> dict[Head, ModelCard]:
+    """The first card for each head."""
+    return {head: card for card in reversed(cards) for head in card.heads}
+
+
+def choose(
+    names: Sequence[str],
+    attributes: Collection[Head] | None,
+    cards: Mapping[str, ModelCard],
+    defaults: Mapping[Head, ModelCard],
+) -> dict[Head, ModelCard]:
+    """The heads that are answered, each with the first model named that has it, else its default.
+
+    Args:
+        names: of models that the caller prefers.
+        attributes: heads that the caller wants; None for all.
+        cards: of the models that are served, by name.
+        defaults: which model serves a head when none is named.
+
+    Raises:
+        InvalidOption: a model that is not served, or a head that none has.
+    """
+    for name in names:
+        if name not in cards:
+            raise InvalidOption(f"no model {name!r}; there are {', '.join(cards)}")
+    served = dict(defaults) | by_head([cards[name] for name in names])
+    asked = served.keys() if attributes is None else attributes
+    wanted = [head for head in HEADS if head in asked]
+    if missing := [head for head in wanted if head not in served]:
+        raise InvalidOption(f"no model that is served has the head {missing[0]!r}")
+    return {head: served[head] for head in wanted}
