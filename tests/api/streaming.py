@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,8 +28,8 @@ SERVER_MESSAGE: TypeAdapter[Any] = TypeAdapter(ServerMessage)
 PATIENCE_S = 20.0
 
 
-def result() -> Result:
-    """One happy face in a picture of 64 x 48."""
+def result(faces: int = 1) -> Result:
+    """Happy faces in a picture of 64 x 48."""
     values = {label: 0.7 if label == "happy" else 0.05 for label in EMOTIONS}
     face = AnalyzedFace(
         Face(Box(10, 10, 20, 20), 0.9),
@@ -37,7 +37,7 @@ def result() -> Result:
         Quality(20, 0.5),
     )
     models = {"detector": "haar@1.0.0", "emotion": "tiny@1.0.0"}
-    return Result(64, 48, 1, (face,), models, Timings(0.001, 0.001, 0.001, 0.001, 0.004))
+    return Result(64, 48, 1, (face,) * faces, models, Timings(0.001, 0.001, 0.001, 0.001, 0.004))
 
 
 @dataclass
@@ -52,7 +52,8 @@ class Job:
 class GatedAnalysis:
     """Stands in for `Analyzer.analyze`: each frame waits until the test lets it pass."""
 
-    def __init__(self, app: FastAPI) -> None:
+    def __init__(self, app: FastAPI, *, faces: int = 1) -> None:
+        self._faces = faces
         self.jobs: list[Job] = []
         self.open = False
         self.in_work = 0
@@ -75,7 +76,7 @@ class GatedAnalysis:
                 await job.passed.wait()
         finally:
             self.in_work -= 1
-        return result()
+        return result(self._faces)
 
     async def begun(self, count: int) -> list[Job]:
         """Wait until so many have begun."""
@@ -127,6 +128,11 @@ class Client:
     async def send(self, message: bytes | str | dict[str, Any]) -> None:
         raw = json.dumps(message) if isinstance(message, dict) else message
         await self.socket.send(raw)
+
+    async def send_raw(self, fragments: Iterable[bytes]) -> None:
+        """One message in many parts, as far as the server takes them."""
+        with suppress(websockets.ConnectionClosed):
+            await self.socket.send(fragments)
 
     async def created(self, **options: Any) -> dict[str, Any]:
         """The first message; with options the answer to them."""

@@ -1,0 +1,349 @@
+"""Who may open a stream, what it may cost, and how the server ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import socket
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from websockets.frames import Frame, Opcode
+
+from tests.api.streaming import Client, GatedAnalysis, Served, serving
+from tests.fakes import encode, make_model_folder, noise, settle, until
+
+SMALL = encode(noise(48, 64), ".jpg")
+
+
+@pytest.fixture(scope="module")
+def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_model_folder(tmp_path_factory.mktemp("models")).parent
+
+
+@pytest.fixture
+def start(models_dir: Path) -> Callable[..., Any]:
+    """A server with these settings."""
+
+    @asynccontextmanager
+    async def starter(**settings: Any) -> AsyncIterator[Served]:
+        async with serving(models_dir=models_dir, slots=1, **settings) as served:
+            yield served
+
+    return starter
+
+
+def rss_mb() -> float:
+    status = Path(f"/proc/{os.getpid()}/status").read_text()
+    return int(re.search(r"VmRSS:\s+(\d+)", status)[1]) / 1024  # type: ignore[index]
+
+
+def idle(served: Served) -> bool:
+    """Whether no session is left, nor anything that one held."""
+    state = served.app.state
+    held = state.settings.max_held_bytes - state.gate._free_bytes
+    return served.value("mien_stream_sessions") == 0 and held == 0
+
+
+# Keys --------------------------------------------------------------------------------------------
+
+
+async def test_keys_by_header_or_first_message(start: Callable[..., Any]) -> None:
+    async with start(api_keys=("right", "other")) as served:
+        for headers in ({"authorization": "Bearer right"}, {"x-api-key": "other"}):
+            async with served.client(additional_headers=headers) as client:
+                await client.created()
+        async with served.client() as client:
+            await client.send({"type": "session.auth", "key": "right"})
+            await client.created(max_faces=1)
+        wrong: list[bytes | str | dict[str, Any]] = [
+            {"type": "session.auth", "key": "wrong"},
+            {"type": "session.auth", "key": "schlüssel \N{KEY}"},
+            {"type": "session.auth"},
+            {"type": "session.configure"},
+            b"frame",
+        ]
+        for message in wrong:
+            async with served.client() as client:
+                await client.send(message)
+                code, reason = await client.close_code()
+                assert (code, "unauthorized" in reason) == (1008, True)
+        async with served.client() as client:
+            await client.send("garbage")
+            assert (await client.close_code())[0] == 1007
+        async with served.client(additional_headers={"x-api-key": "wrong"}) as client:
+            assert (await client.close_code())[0] == 1008
+        assert served.value("mien_errors_total", code="unauthorized") == len(wrong) + 1
+
+
+async def test_who_shows_no_key_is_not_waited_for(start: Callable[..., Any]) -> None:
+    async with start(api_keys=("right",), head_timeout_s=0.1) as served, served.client() as client:
+        assert (await client.close_code())[0] == 1008
+
+
+async def test_a_key_that_nobody_asked_for_is_no_fault(start: Callable[..., Any]) -> None:
+    async with start() as served, served.client() as client:
+        await client.send({"type": "session.auth", "key": "whatever"})
+        await client.created(max_faces=1)
+
+
+async def test_the_rate_limit_counts_sessions(start: Callable[..., Any]) -> None:
+    async with start(rate_limit="1/minute") as served:
+        async with served.client() as client:
+            await client.created()
+        async with served.client() as client:
+            code, reason = await client.close_code()
+            assert (code, "rate_limited" in reason) == (1008, True)
+
+
+# Room and readiness ------------------------------------------------------------------------------
+
+
+async def test_so_many_streams_at_a_time(start: Callable[..., Any]) -> None:
+    async with start(max_streams=2) as served:
+        async with served.client() as one, served.client() as two:
+            await one.created()
+            await two.created()
+            async with served.client() as three:
+                code, reason = await three.close_code()
+                assert (code, "overloaded" in reason) == (1013, True)
+        await until(lambda: idle(served))
+        async with served.client() as client:
+            await client.created()
+        assert served.value("mien_requests_shed_total", reason="overloaded") == 1
+
+
+async def test_not_ready_is_try_again_later(start: Callable[..., Any]) -> None:
+    async with start() as served:
+        served.app.state.analyzer._warm = False
+        async with served.client() as client:
+            assert (await client.close_code())[0] == 1013
+        served.app.state.analyzer.drain()
+        async with served.client() as client:
+            assert await client.close_code() == (1001, "draining")
+
+
+async def test_frames_without_room_in_memory_are_errors(start: Callable[..., Any]) -> None:
+    limits = {"max_bytes": 1000, "max_batch_bytes": 1000, "max_held_bytes": 2000}
+    async with start(**limits, max_stream_in_flight=4) as served, served.client() as client:
+        gate = GatedAnalysis(served.app)
+        await client.created(drop_policy="block", max_in_flight=4)
+        for _ in range(3):
+            await client.send(b"x" * 900)
+        await gate.begun(2)
+        gate.release()
+        replies = await client.frames(3)
+        assert [reply.get("code") for reply in replies] == [None, None, "overloaded"]
+
+
+async def test_a_frame_that_takes_too_long_is_an_error(start: Callable[..., Any]) -> None:
+    async with start(request_timeout_s=0.2) as served, served.client() as client:
+        gate = GatedAnalysis(served.app)
+        await client.created(drop_policy="block")
+        await client.send(b"slow")
+        assert (await client.receive())["code"] == "deadline_exceeded"
+        gate.release()
+        await client.send(b"fast")
+        assert (await client.receive())["type"] == "frame.result"
+
+
+# The end -----------------------------------------------------------------------------------------
+
+
+async def test_silence_ends_a_stream(start: Callable[..., Any]) -> None:
+    async with start(stream_idle_timeout_s=0.1) as served, served.client() as client:
+        assert await client.close_code() == (1008, "idle for too long")
+
+
+async def test_a_drain_answers_what_is_held(start: Callable[..., Any]) -> None:
+    async with start() as served, served.client() as client, served.client() as quiet:
+        gate = GatedAnalysis(served.app)
+        await quiet.created()
+        await client.created(drop_policy="block")
+        await client.send(b"0")
+        await gate.begun(1)
+        served.server.should_exit = True
+        assert await quiet.close_code() == (1001, "draining")
+        gate.release()
+        assert (await client.receive())["type"] == "frame.result"
+        assert await client.close_code() == (1001, "draining")
+
+
+async def test_who_vanishes_is_not_worked_for(start: Callable[..., Any]) -> None:
+    async with start() as served:
+        gate = GatedAnalysis(served.app)
+        async with served.client() as client:
+            await client.created()
+            await client.send(b"0")
+            await gate.begun(1)
+            await client.send(b"1")
+            client.socket.transport.abort()
+            await until(lambda: gate.in_work == 0 and idle(served))
+        assert len(gate.jobs) == 1
+
+
+async def test_a_ping_that_nobody_answers_ends_a_stream(
+    start: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = {"stream_ping_s": 0.05, "request_timeout_s": 0.05, "stream_send_timeout_s": 0.05}
+    monkeypatch.setattr("service.api.websocket._LINGER_S", 0.05)
+    async with start(**limits) as served:
+        writer = await connect(served)
+        await until(lambda: served.value("mien_stream_sessions") == 1)
+        await until(lambda: idle(served))
+        writer.transport.abort()
+
+
+# Clients that mean no good -----------------------------------------------------------------------
+
+
+async def connect(served: Served) -> asyncio.StreamWriter:
+    """A client that has shaken hands and reads nothing from then on."""
+    host, port = served.address.split(":")
+    raw = socket.socket()
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    raw.connect((host, int(port)))
+    reader, writer = await asyncio.open_connection(sock=raw)
+    writer.write(
+        b"GET /v1/stream HTTP/1.1\r\nhost: mien\r\nupgrade: websocket\r\nconnection: upgrade\r\n"
+        b"sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+    assert b" 101 " in await reader.readuntil(b"\r\n\r\n")
+    writer.transport.pause_reading()
+    return writer
+
+
+def masked(opcode: Opcode, data: bytes = b"") -> bytes:
+    return Frame(opcode, data).serialize(mask=True)
+
+
+async def test_a_client_that_never_reads_is_ended(
+    start: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.api.websocket._LINGER_S", 0.1)
+    async with start(stream_send_timeout_s=0.3) as served:
+        gate = GatedAnalysis(served.app, faces=100)
+        gate.release()
+        writer = await connect(served)
+        await until(lambda: served.value("mien_stream_sessions") == 1)
+        options = b'{"type": "session.configure", "drop_policy": "block", "track": false}'
+        writer.write(masked(Opcode.TEXT, options))
+        largest = 0
+
+        def ended() -> bool:
+            nonlocal largest
+            for connection in served.server.server_state.connections:
+                largest = max(largest, connection.transport.get_write_buffer_size())
+            if not writer.transport.is_closing() and not writer.transport.get_write_buffer_size():
+                writer.write(masked(Opcode.BINARY, b"frame") * 10)
+            return idle(served) and not served.server.server_state.connections
+
+        try:
+            await until(ended)
+        finally:
+            writer.transport.abort()
+        # The high water of the transport, 64 KiB, and one reply.
+        assert 65_536 < largest < 200_000
+
+
+async def test_pings_of_a_client_that_never_reads_do_not_pile_up(
+    start: Callable[..., Any],
+) -> None:
+    async with start() as served:
+        writer = await connect(served)
+        await until(lambda: served.value("mien_stream_sessions") == 1)
+        (connection,) = served.server.server_state.connections
+        for _ in range(20):
+            writer.write(masked(Opcode.PING, b"x" * 125) * 2000)
+            await writer.drain()
+            await settle()
+        assert connection.transport.get_write_buffer_size() < 600_000
+        writer.transport.abort()
+
+
+async def test_a_message_without_end_is_refused(start: Callable[..., Any]) -> None:
+    async with start() as served, served.client() as client:
+        await client.created()
+        await client.send_raw([b""] * 10_000)
+        assert await client.close_code() == (1009, "too many fragments")
+
+
+# Many --------------------------------------------------------------------------------------------
+
+
+async def test_fifty_sessions_with_flat_memory(start: Callable[..., Any]) -> None:
+    async with start(max_streams=50) as served:
+        gate = GatedAnalysis(served.app)
+        gate.release()
+
+        async def session(count: int) -> None:
+            async with served.client() as client:
+                await client.created(drop_policy="block")
+                for index in range(count):
+                    await client.send(SMALL)
+                    reply = await client.receive()
+                    assert (reply["type"], reply["frame"]) == ("frame.result", index)
+
+        async def many(count: int) -> None:
+            await asyncio.gather(*(session(count) for _ in range(50)))
+            await until(lambda: idle(served))
+            gate.jobs.clear()
+
+        await many(4)
+        before = rss_mb()
+        await many(12)
+        assert rss_mb() - before < 8
+
+
+async def test_streams_do_not_starve_a_request(start: Callable[..., Any]) -> None:
+    """Ten streams send as fast as they can; a request waits for four frames and no more."""
+    order: list[bytes] = []
+    opened = threading.Event()
+    async with start(max_stream_frames=4, max_pending_images=16) as served:
+        runner = served.app.state.analyzer._prepare._runner
+        real = runner.run
+
+        def run(items: Sequence[Any]) -> Any:
+            assert opened.wait(10)
+            order.extend(job.data for job in items)
+            return real(items)
+
+        runner.run = run
+        pictures = [SMALL + b"%d" % index for index in range(10)]
+        clients = [served.client() for _ in pictures]
+        async with httpx.AsyncClient(base_url=f"http://{served.address}") as rest:
+            streams = [
+                asyncio.create_task(_flood(*pair)) for pair in zip(clients, pictures, strict=True)
+            ]
+            queue = served.app.state.analyzer._prepare._queue
+            await until(lambda: len(queue) == 3)
+            headers = {"content-type": "image/jpeg"}
+            asked = asyncio.create_task(
+                rest.post("/v1/analyze", content=SMALL + b"rest", headers=headers)
+            )
+            await until(lambda: len(queue) == 4)
+            opened.set()
+            assert (await asked).status_code == 200
+            assert order.index(SMALL + b"rest") == 4
+            replies = await asyncio.gather(*streams)
+        assert all(count == 12 for count in replies)
+        # A round robin: before one stream's third frame has begun, each has had one.
+        third = next(i for i, data in enumerate(order) if order[:i].count(data) == 2)
+        assert {data for data in order[:third] if data != SMALL + b"rest"} == set(pictures)
+
+
+async def _flood(opening: Any, picture: bytes) -> int:
+    """Twelve frames at once; gives the number of results."""
+    async with opening as client:
+        assert isinstance(client, Client)
+        await client.created(drop_policy="block", max_in_flight=8)
+        for _ in range(12):
+            await client.send(picture)
+        replies = await client.frames(12)
+        return sum(reply["type"] == "frame.result" for reply in replies)
