@@ -26,6 +26,7 @@ class Gate:
         self._limiter = MovingWindowRateLimiter(MemoryStorage())
         self._room = settings.max_requests
         self._free_bytes = settings.max_held_bytes
+        self._for_requests = settings.max_held_bytes // 2
 
     def expects_key(self, connection: HTTPConnection) -> bool:
         """Whether keys are set and the headers show none, right or wrong."""
@@ -74,13 +75,18 @@ class Gate:
             self._room += 1
             self.give_bytes(held)
 
-    def take_bytes(self, count: int, retry_after_s: float) -> None:
+    def take_bytes(self, count: int, retry_after_s: float, *, stream: bool = False) -> None:
         """Count bytes that are kept from now on, until `give_bytes`.
+
+        Args:
+            count: of them.
+            retry_after_s: what the caller is told if they do not fit.
+            stream: whether they are a stream's, which leave half of the room to requests.
 
         Raises:
             Overloaded: they do not fit.
         """
-        if count > self._free_bytes:
+        if count > self._free_bytes - (self._for_requests if stream else 0):
             raise Overloaded("too many bytes at a time", retry_after_s=retry_after_s)
         self._free_bytes -= count
 

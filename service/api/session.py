@@ -157,7 +157,7 @@ class Session:
             return Close(1009, f"the limit is {limit:,} bytes a frame")
         gate, size = self._parts.gate, len(data)
         try:
-            gate.take_bytes(size, self._parts.analyzer.retry_after_s)
+            gate.take_bytes(size, self._parts.analyzer.retry_after_s, stream=True)
         except Overloaded as error:
             self._frames.refuse(error, now)
             return None

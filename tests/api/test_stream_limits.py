@@ -135,7 +135,8 @@ async def test_frames_without_room_in_memory_are_errors(start: Callable[..., Any
         gate = GatedAnalysis(served.app)
         await client.created(drop_policy="block", max_in_flight=4)
         for _ in range(3):
-            await client.send(b"x" * 900)
+            await client.send(b"x" * 450)
+        # The other half of the room is for requests.
         await gate.begun(2)
         gate.release()
         replies = await client.frames(3)
