@@ -73,6 +73,9 @@ async def stream(websocket: WebSocket) -> None:
             close = await _serve(websocket, session_id)
         except WebSocketDisconnect:
             close = GONE
+        except asyncio.CancelledError:
+            # uvicorn cancels what is left when the time to drain is up.
+            close = Close(1001, "draining")
         except MienError as error:
             problems.note(error, state.metrics)
             close = _refusal(error)

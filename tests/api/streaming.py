@@ -166,7 +166,7 @@ async def messages(socket: ClientConnection) -> AsyncIterator[str | bytes]:
 @asynccontextmanager
 async def serving(**settings: Any) -> AsyncIterator[Served]:
     """A server with these settings, once it is ready; stopped afterwards."""
-    configured = Settings(port=0, drain_timeout_s=5, **settings)
+    configured = Settings(**{"port": 0, "drain_timeout_s": 5, **settings})
     app = create_app(configured)
     server = make_server(app, configured)
     running = asyncio.create_task(server.serve())

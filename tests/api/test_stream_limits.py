@@ -176,6 +176,32 @@ async def test_a_drain_answers_what_is_held(start: Callable[..., Any]) -> None:
         assert await client.close_code() == (1001, "draining")
 
 
+async def test_a_drain_has_an_end(start: Callable[..., Any]) -> None:
+    async with start(drain_timeout_s=1) as served, served.client() as client:
+        gate = GatedAnalysis(served.app)
+        await client.created()
+        await client.send(b"for ever")
+        await gate.begun(1)
+        served.server.should_exit = True
+        assert await client.close_code() == (1001, "draining")
+
+
+async def test_a_fault_inside_ends_the_session_and_is_not_told(
+    start: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def update(*_: Any) -> Any:
+        raise RuntimeError("/secret/path")
+
+    monkeypatch.setattr("service.core.tracking.Tracker.update", update)
+    async with start() as served, served.client() as client:
+        GatedAnalysis(served.app).release()
+        await client.created()
+        await client.send(b"0")
+        assert await client.close_code() == (1011, "internal")
+        await until(lambda: idle(served))
+        assert served.value("mien_errors_total", code="internal") == 1
+
+
 async def test_who_vanishes_is_not_worked_for(start: Callable[..., Any]) -> None:
     async with start() as served:
         gate = GatedAnalysis(served.app)
