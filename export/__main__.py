@@ -60,6 +60,25 @@ def explain(name: str, models: Models = Path("models")) -> None:
     typer.echo(f"{card.id}: explain.onnx, sha256 {digest[:12]}...")
 
 
+@app.command()
+def detector(
+    keras_file: Annotated[Path, typer.Argument(help="model.keras of a detector's run")],
+    out: Annotated[Path, typer.Option(help="folder of model.onnx")],
+    recipe: Annotated[str, typer.Option(help="that the run was of")] = "detector",
+) -> None:
+    """Write OUT/model.onnx of a detector and compare it with Keras on noise of several sizes."""
+    import numpy as np
+
+    from export.detector import convert, parity
+    from training.detection.recipe import load_recipe
+
+    path = convert(load_recipe(recipe), keras_file, out)
+    rng = np.random.default_rng(0)
+    shapes = ((1, 32, 32, 3), (2, 96, 160, 3), (1, 480, 640, 3))
+    worst = parity(keras_file, path, [rng.integers(0, 256, s, np.uint8) for s in shapes])
+    typer.echo(f"{path}: {path.stat().st_size} bytes, differs from Keras by at most {worst:.1e}")
+
+
 app.command()(converting.convert)
 app.command()(quantizing.quantize)
 

@@ -1,4 +1,4 @@
-"""`python -m training train RECIPE`, `publish RECIPE`, `evaluate NAME --data SET=PATH`."""
+"""`python -m training train RECIPE`, `publish RECIPE`, `evaluate NAME`, `train-detector DATA`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from training import measuring
+from training import detecting, measuring
 
 if TYPE_CHECKING:
     from training.datasets import Part, Samples
@@ -118,7 +118,7 @@ def _lasting(recipe: Recipe, epochs: int) -> Recipe:
     return recipe.model_copy(update={"training": training})
 
 
-for command in measuring.COMMANDS:
+for command in (*measuring.COMMANDS, *detecting.COMMANDS):
     app.command()(command)
 
 if __name__ == "__main__":

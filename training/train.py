@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from training import calibrate, networks, stopping
+from training import calibrate, checkpoint, networks, stopping
 from training.accelerate import use_fused_batch_norm
 from training.batches import Batches, steps_per_epoch, whole_crops
 from training.datasets import Part, Samples
@@ -25,7 +24,6 @@ from training.plot import plot_history
 from training.recipe import Recipe, Training
 from training.schedule import Schedule, WeightAverage
 
-CHECKPOINT = "checkpoint.npz"
 HISTORY = "history.json"
 _console = Console(highlight=False)
 
@@ -122,16 +120,7 @@ class Run:
         return result
 
     def _save(self) -> None:
-        arrays: dict[str, Any] = {
-            f"state{i}": np.asarray(v) for i, v in enumerate(_state(self.model))
-        }
-        arrays |= {f"average{i}": v for i, v in enumerate(self.average.weights or ())}
-        arrays |= {f"best{i}": v for i, v in enumerate(self._best)}
-        arrays["updates"] = np.asarray(self.average.updates)
-        arrays["history"] = np.asarray(json.dumps(self.epochs))
-        temporary = self.folder / "checkpoint.tmp.npz"
-        np.savez(temporary, **arrays)
-        os.replace(temporary, self.folder / CHECKPOINT)
+        checkpoint.write(self.folder, self.model, self.average, self.epochs, self._best)
         history = {
             "recipe": self.recipe.name,
             "seed": self.seed,
@@ -142,18 +131,11 @@ class Run:
         plot_history(self.epochs, self.folder / "history.png", self.recipe.name)
 
     def _resume(self) -> None:
-        path = self.folder / CHECKPOINT
-        if not path.exists():
+        self.epochs, best = checkpoint.read(self.folder, self.model, self.average)
+        if not self.epochs:
             return
-        with np.load(path) as saved:
-            for index, variable in enumerate(_state(self.model)):
-                variable.assign(saved[f"state{index}"])
-            count = len(self.model.get_weights())
-            self.average.weights = [saved[f"average{index}"] for index in range(count)]
-            if self.recipe.training.patience and "best0" in saved:
-                self._best = [saved[f"best{index}"] for index in range(count)]
-            self.average.updates = int(saved["updates"])
-            self.epochs = json.loads(str(saved["history"]))
+        if self.recipe.training.patience:
+            self._best = best
         _console.print(f"resuming {self.recipe.name} after epoch {len(self.epochs)}")
 
 
@@ -182,17 +164,20 @@ def _compiled(recipe: Recipe, seed: int) -> Any:
         model = networks.build(recipe)
     finally:
         keras.config.set_dtype_policy("float32")
-    optimizer = _optimizer(recipe.training)
-    optimizer.exclude_from_weight_decay(var_names=["bias", "beta", "gamma"])
-    optimizer.build(model.trainable_variables)
+    optimizer = make_optimizer(recipe.training, model)
     model.compile(optimizer, loss={head: MaskedCrossentropy() for head in recipe.labels})
     return model
 
 
-def _optimizer(plan: Training) -> Any:
+def make_optimizer(plan: Training, model: Any) -> Any:
+    """The optimizer that a schedule names, with its moments for a model's weights."""
     if plan.optimizer == "sgd":
-        return keras.optimizers.SGD(momentum=plan.momentum, weight_decay=plan.weight_decay)
-    return keras.optimizers.AdamW(weight_decay=plan.weight_decay)
+        optimizer = keras.optimizers.SGD(momentum=plan.momentum, weight_decay=plan.weight_decay)
+    else:
+        optimizer = keras.optimizers.AdamW(weight_decay=plan.weight_decay)
+    optimizer.exclude_from_weight_decay(var_names=["bias", "beta", "gamma"])
+    optimizer.build(model.trainable_variables)
+    return optimizer
 
 
 def _plain(recipe: Recipe) -> Any:
@@ -203,14 +188,6 @@ def _plain(recipe: Recipe) -> Any:
         if hasattr(layer, "kernel_regularizer"):
             layer.kernel_regularizer = None
     return model
-
-
-def _state(model: Any) -> list[Any]:
-    # Weights, the state of dropout's random generators, and the optimizer's moments.
-    seeds = [
-        layer.seed_generator.state for layer in model.layers if hasattr(layer, "seed_generator")
-    ]
-    return [*model.weights, *seeds, *model.optimizer.variables]
 
 
 def _line(epoch: Mapping[str, Any], epochs: int) -> str:

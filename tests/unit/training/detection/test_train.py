@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from export.detector import convert, parity
+from service.vision.cells import grid
+from tests.unit.training.makers import face
+from training.__main__ import app
+from training.datasets import Part
+from training.detection.augment import Augment
+from training.detection.batches import SceneBatches
+from training.detection.evaluate import CellDetector, evaluate, table
+from training.detection.recipe import FOLDER, DetectorRecipe, load_recipe
+from training.detection.scenes import Scene, scene
+from training.detection.train import DetectorRun
+from training.networks import detector
+from training.recipe import Training
+
+TINY = {"stem": [8, 8], "widths": [16, 16, 16], "blocks": [0, 0, 0]}
+
+
+def recipe(epochs: int = 2) -> DetectorRecipe:
+    return DetectorRecipe(
+        name="tiny",
+        version="1.0.0",
+        summary="A tiny one.",
+        source="test",
+        network_options=TINY,
+        side=64,
+        tune_side=64,
+        augment=Augment(mosaic=0.5),
+        training=Training(
+            epochs=epochs, per_batch={"detection": 4}, warmup_epochs=0.0, fall_share=0.5
+        ),
+    )
+
+
+def scenes(count: int) -> list[Scene]:
+    made = []
+    for seed in range(count):
+        pixels = cv2.cvtColor(face(seed, 64), cv2.COLOR_GRAY2BGR)
+        cv2.circle(pixels, (32, 32), 14, (40, 120, 240), -1)
+        data = cv2.imencode(".png", pixels)[1].tobytes()
+        made.append(scene(f"{seed}.png", data, [[18, 18, 28, 28]] if seed % 4 else []))
+    return made
+
+
+@pytest.fixture(scope="module")
+def parts() -> dict[Part, list[Scene]]:
+    every = scenes(14)
+    return {"train": every[:8], "tune": every[8:11], "validation": every[11:]}
+
+
+def test_recipes_hold_together() -> None:
+    names = [path.stem for path in FOLDER.glob("*.toml")]
+    assert names == ["detector"]
+    plan = load_recipe("detector")
+    model = detector.build(**plan.network_options)
+    assert plan.name == "detector"
+    assert model.count_params() == 69_069
+    assert model(np.zeros((2, 64, 96, 3), np.float32)).shape == (2, len(grid(96, 64)), 15)
+
+
+def test_batches_repeat_and_differ_by_epoch(parts: dict[Part, list[Scene]]) -> None:
+    first, again, later = (SceneBatches(recipe(), parts["train"], e, 0)[1] for e in (0, 0, 1))
+    assert first[0].shape == (4, 64, 64, 3)
+    assert first[1].shape == (4, len(grid(64, 64)), 16)
+    np.testing.assert_array_equal(first[0], again[0])
+    np.testing.assert_array_equal(first[1], again[1])
+    assert not np.array_equal(first[0], later[0])
+
+
+@pytest.mark.filterwarnings("ignore:__array__")  # Keras 3 writing files under NumPy 2.
+def test_a_stopped_run_ends_as_one_that_never_stopped(
+    parts: dict[Part, list[Scene]], tmp_path: Path
+) -> None:
+    through = DetectorRun(recipe(), parts, tmp_path / "through").train()
+    cut = recipe().training.model_copy(update={"epochs": 1, "fall_share": 1e-9})
+    DetectorRun(recipe().model_copy(update={"training": cut}), parts, tmp_path / "cut").train()
+    resumed = DetectorRun(recipe(), parts, tmp_path / "cut").train()
+    for a, b in zip(through.get_weights(), resumed.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    history = json.loads((tmp_path / "cut" / "history.json").read_text())
+    assert [epoch["epoch"] for epoch in history["epochs"]] == [1, 2]
+    assert history["splits"]["train"]["scenes"] == 8
+    assert set(history["epochs"][0]["tune"]["all"]) == {"faces", "ap", "recall"}
+
+
+@pytest.mark.filterwarnings("ignore:__array__")
+def test_onnx_is_keras_and_can_be_measured(parts: dict[Part, list[Scene]], tmp_path: Path) -> None:
+    model = detector.build(**TINY)
+    rng = np.random.default_rng(0)
+    # Untrained, heads say next to nothing: weights and statistics that matter everywhere.
+    model.set_weights([np.abs(rng.normal(0.2, 0.3, w.shape)) for w in model.get_weights()])
+    model.save(tmp_path / "model.keras")
+    path = convert(recipe(), tmp_path / "model.keras", tmp_path / "onnx")
+    again = convert(recipe(), tmp_path / "model.keras", tmp_path / "again")
+    assert path.read_bytes() == again.read_bytes()
+    images = [rng.integers(0, 256, size, np.uint8) for size in [(1, 32, 32, 3), (3, 64, 96, 3)]]
+    largest = float(np.abs(np.asarray(model(images[1].astype(np.float32)))).max())
+    assert largest > 1
+    assert parity(tmp_path / "model.keras", path, images) < 1e-4 * largest
+
+    record = evaluate({"ours": CellDetector(path)}, parts["validation"])
+    assert record["detectors"]["ours"]["all"]["all"]["faces"] == 2
+    assert record["detectors"]["ours"]["ms"]["large"] > 0
+    assert table(record)[-1].startswith("| ours |")
+
+
+def test_the_commands_are_there() -> None:
+    for command in ("train-detector", "evaluate-detector"):
+        assert CliRunner().invoke(app, [command, "--help"]).exit_code == 0

@@ -1,0 +1,1 @@
+"""Training and measuring the face detector: scenes, augmentation, cells, loss, run, figures."""

@@ -1,0 +1,156 @@
+"""Detectors against each other on the validation scenes, in one run: figures and times."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from service.core.ports import Detector
+from service.runtime.session import OrtSession, SessionOptions
+from service.types import Box, Face, Pixels
+from service.vision.cells import MULTIPLE, decode
+from service.vision.geometry import letterbox, nms, working_size
+from training.detection.measure import Judged, figures
+from training.detection.scenes import Scene
+
+LEAST_SCORE = 0.02
+"""Finds of a lower score are not looked at."""
+TIMED = 60
+"""Scenes that times are taken of, besides the large picture."""
+LARGE = (640, 480)
+MAX_IOU = 0.45
+_CPU = SessionOptions(provider="cpu", threads=1)
+
+
+class CellDetector:
+    """A network of `training.networks.detector` in ONNX Runtime, as it is measured."""
+
+    def __init__(self, path: Path, *, max_side: int = 640) -> None:
+        """Load the ONNX file.
+
+        Raises:
+            ModelError: ONNX Runtime cannot load it.
+        """
+        self.id, self.max_side = path.parent.name or path.stem, max_side
+        self._session = OrtSession(path, _CPU)
+
+    def detect(self, pixels: Pixels, *, threshold: float | None, min_face_px: float) -> list[Face]:
+        """Find faces; see `service.core.ports.Detector`."""
+        bounds = (self.max_side, self.max_side)
+        width, height = (-(-n // MULTIPLE) * MULTIPLE for n in working_size(pixels, bounds))
+        boxed = letterbox(pixels, bounds, (width, height))
+        (cells,) = self._session.run("image", boxed.pixels[np.newaxis], ["cells"])
+        boxes, points, scores = decode(
+            cells[0], width, height, 0.5 if threshold is None else threshold
+        )
+        kept = nms(boxes, scores, MAX_IOU)
+        found = zip(
+            boxed.restore_boxes(boxes[kept]),
+            boxed.restore_points(points[kept]),
+            scores[kept],
+            strict=True,
+        )
+        faces = [Face(Box(*box.tolist()), float(score), five) for box, five, score in found]
+        return [face for face in faces if face.box.side >= min_face_px]
+
+
+def evaluate(detectors: Mapping[str, Detector], scenes: Sequence[Scene]) -> dict[str, Any]:
+    """Measure detectors on scenes, each with the same pixels in turn.
+
+    Returns:
+        For each detector `all` (every labelled face counts) and `drawn` (those that only a detector
+        found are neither wanted nor false), as `measure.figures`, and `ms`: median time on one
+        thread, by the thread's own clock, of a scene and of a picture of 640 x 480.
+    """
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        judged = {name: _judged(detector, scenes) for name, detector in detectors.items()}
+        ms = _times(detectors, scenes[:TIMED])
+    finally:
+        cv2.setNumThreads(threads)
+    return {
+        "scenes": len(scenes),
+        "detectors": {
+            name: {
+                "id": detector.id,
+                "all": figures([both[0] for both in judged[name]]),
+                "drawn": figures([both[1] for both in judged[name]]),
+                "ms": ms[name],
+            }
+            for name, detector in detectors.items()
+        },
+    }
+
+
+def table(record: Mapping[str, Any]) -> list[str]:
+    """The record as lines of a Markdown table."""
+    detectors = record["detectors"]
+    sizes = list(next(iter(detectors.values()))["all"])
+    lines = [
+        f"{record['scenes']} scenes; AP at IoU 0.5 / recall at one false face in 100 images",
+        "",
+        "| detector | " + " | ".join(sizes) + " | all, drawn | ms a scene | ms at 640 x 480 |",
+        "|---" * (len(sizes) + 4) + "|",
+    ]
+    for name, row in detectors.items():
+        shown = [*row["all"].values(), row["drawn"]["all"]]
+        cells = [f"{one['ap']:.3f} / {one['recall']:.3f}" for one in shown]
+        times = [f"{row['ms'][kind]:.2f}" for kind in ("scene", "large")]
+        lines.append("| " + " | ".join([name, *cells, *times]) + " |")
+    return lines
+
+
+def write(record: Mapping[str, Any], path: Path) -> None:
+    """Write the record as JSON."""
+    path.write_text(json.dumps(record, indent=1) + "\n")
+
+
+def _judged(detector: Detector, scenes: Sequence[Scene]) -> list[tuple[Judged, Judged]]:
+    result = []
+    for scene in scenes:
+        faces = detector.detect(scene.pixels(), threshold=LEAST_SCORE, min_face_px=0)
+        placed = [(f.box.x, f.box.y, f.box.width, f.box.height) for f in faces]
+        boxes = np.array(placed, np.float32).reshape(-1, 4)
+        scores = np.array([f.score for f in faces], np.float32)
+        strict = scene.ignored | scene.doubtful
+        result.append(
+            (
+                Judged(scene.boxes, scene.ignored, boxes, scores),
+                Judged(scene.boxes, strict, boxes, scores),
+            )
+        )
+    return result
+
+
+def _times(
+    detectors: Mapping[str, Detector], scenes: Sequence[Scene]
+) -> dict[str, dict[str, float]]:
+    pictures = {
+        "scene": [scene.pixels() for scene in scenes],
+        "large": [
+            np.asarray(cv2.resize(scene.pixels(), LARGE), np.uint8)
+            for scene in scenes[: TIMED // 3]
+        ],
+    }
+    taken: dict[str, dict[str, list[float]]] = {
+        name: {kind: [] for kind in pictures} for name in detectors
+    }
+    for kind, group in pictures.items():
+        for pixels in group:
+            # In turns: whatever else the machine does hits them alike.
+            for name, detector in detectors.items():
+                started = time.thread_time()
+                detector.detect(pixels, threshold=None, min_face_px=0)
+                taken[name][kind].append(time.thread_time() - started)
+    return {
+        name: {kind: round(statistics.median(s) * 1000, 2) for kind, s in kinds.items() if s}
+        for name, kinds in taken.items()
+    }

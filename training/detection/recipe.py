@@ -1,0 +1,49 @@
+"""A detector's recipe: its network, pictures and schedule, in one TOML file."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from training.detection.augment import Augment
+from training.recipe import Training
+
+FOLDER = Path(__file__).parent / "recipes"
+
+
+class DetectorRecipe(BaseModel):
+    """One detector; `training.per_batch` has the one entry `detection`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+    version: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$")]
+    summary: str
+    source: str
+    network_options: dict[str, Any] = {}
+    side: int = Field(gt=0, multiple_of=32)
+    """Of the square pictures it learns from, in pixels."""
+    tune_side: int = Field(gt=0, multiple_of=32)
+    """Of the frames that the tune scenes are measured in."""
+    augment: Augment = Augment()
+    training: Training
+
+    @property
+    def batch(self) -> int:
+        """Pictures in each step."""
+        return self.training.per_batch["detection"]
+
+
+def load_recipe(name: str | Path) -> DetectorRecipe:
+    """Read the recipe of this name below `recipes/`, or any TOML file by its path.
+
+    Raises:
+        FileNotFoundError: no such recipe.
+        pydantic.ValidationError: a field is missing, unknown or out of its range.
+    """
+    path = Path(name)
+    path = path if path.suffix == ".toml" else FOLDER / f"{name}.toml"
+    return DetectorRecipe.model_validate(tomllib.loads(path.read_text()))
