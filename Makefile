@@ -13,9 +13,13 @@ FER2013 := $(firstword $(wildcard $(DATA)/fer2013.csv) runs/data/fer2013.csv)
 UTKFACE := $(DATA)/utkface.zip
 ALL_AGE_FACES := $(DATA)/all_age_faces.zip
 SETS := --data fer2013=$(FER2013) --data utkface=$(UTKFACE) --data all_age_faces=$(ALL_AGE_FACES)
-# All but the ablations: name those as RECIPES="joint_cnn_no_dense ...". Ensembles are made last, of the others.
+# All but the ablations: name those as RECIPES="joint_cnn_no_dense ...". Teachers come first; ensembles last, made of the others.
 ENSEMBLES := $(notdir $(basename $(wildcard training/recipes/ensemble_*.toml)))
-RECIPES := $(filter-out $(ENSEMBLES),$(notdir $(basename $(wildcard training/recipes/*.toml)))) $(ENSEMBLES)
+TEACHERS := $(notdir $(basename $(wildcard training/recipes/vgg_*.toml)))
+OTHERS := $(filter-out $(TEACHERS) $(ENSEMBLES),$(notdir $(basename $(wildcard training/recipes/*.toml))))
+RECIPES := $(TEACHERS) $(OTHERS) $(ENSEMBLES)
+# Not every recipe has been trained yet.
+TRAINED = $(filter $(RECIPES),$(notdir $(patsubst %/model.keras,%,$(wildcard models/*/model.keras))))
 VENV := .venv
 BIN := $(VENV)/bin
 # Starts a server on a free port, runs a command against it and stops it.
@@ -53,13 +57,13 @@ train: $(VENV)/.dev $(FER2013) ## Train and publish every recipe on the sets in 
 
 .PHONY: export
 export: $(VENV)/.dev $(FER2013) ## Convert the trained models to ONNX, measure them, compare with Keras
-	for name in $(RECIPES); do $(BIN)/python -m export convert $$name && \
+	for name in $(TRAINED); do $(BIN)/python -m export convert $$name && \
 	  $(BIN)/python -m training evaluate $$name $(SETS) --folds 5 && \
 	  $(BIN)/python -m export verify $$name $(SETS) || exit; done
 
 .PHONY: quantize
 quantize: $(VENV)/.dev $(FER2013) ## Make int8 and fp16 of the models, measure them, keep those that are better
-	for name in $(RECIPES); do $(BIN)/python -m export quantize $$name $(SETS) || exit; done
+	for name in $(TRAINED); do $(BIN)/python -m export quantize $$name $(SETS) || exit; done
 
 .PHONY: results
 results: $(VENV)/.dev ## Send photos through the models, time them, and write docs/results.md

@@ -21,6 +21,7 @@ def build(
     classes: Mapping[str, int],
     stem: tuple[int, ...] = STEM_FILTERS,
     modules: tuple[int, ...] = MODULE_FILTERS,
+    standardize: bool = False,
 ) -> Any:
     """A Keras model: `image` (N, S, S, C) in 0..255 -> {head: logits (N, K)}.
 
@@ -29,9 +30,13 @@ def build(
         classes: number of labels of each head.
         stem: filters of the plain convolutions.
         modules: filters of the residual modules.
+        standardize: bring each image to mean 0 and variance 1, so that no weights are spent on the
+            light of a scene; the original only scales the pixels.
     """
     image = keras.Input(shape, name="image")
     x = layers.Rescaling(1 / 127.5, offset=-1.0)(image)
+    if standardize:
+        x = layers.LayerNormalization(axis=[1, 2, 3], center=False, scale=False, epsilon=4e-4)(x)
     for filters in stem:
         x = layers.Conv2D(filters, 3, use_bias=False)(x)
         x = layers.ReLU()(layers.BatchNormalization()(x))
