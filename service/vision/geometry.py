@@ -78,7 +78,10 @@ def iou(a: Floats, b: Floats) -> Floats:
     near = np.maximum(a[..., :2], b[..., :2])
     far = np.minimum(a[..., :2] + a[..., 2:], b[..., :2] + b[..., 2:])
     shared = np.clip(far - near, 0, None).prod(axis=-1)
-    union = a[..., 2:].prod(axis=-1) + b[..., 2:].prod(axis=-1) - shared
+    area_a, area_b = a[..., 2:].prod(axis=-1), b[..., 2:].prod(axis=-1)
+    # x + width - x is not width in float32: of a sliver it can be more.
+    shared = np.minimum(shared, np.minimum(area_a, area_b))
+    union = area_a + area_b - shared
     return np.asarray(shared / np.where(union > 0, union, 1), np.float32)
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -87,6 +87,10 @@ def test_points_of_any_leading_shape_are_restored():
     np.testing.assert_allclose(boxed.restore_points(points), np.full((2, 5, 2), 40))
 
 
+SLIVER = np.array([[16, 0, 4e-4, 16]], np.float32)
+
+
+@example(SLIVER, SLIVER)
 @given(box_arrays(), box_arrays())
 def test_iou_is_symmetric_and_bounded(a, b):
     overlaps = iou(a, b)
