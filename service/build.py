@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TypeAlias
 
 import cv2
 
 from service.core.batcher import Batcher
 from service.core.explain import Explainer
 from service.core.metrics import Metrics
-from service.core.pipeline import Analyzer, Options, ServedModel
+from service.core.pipeline import Analyzer, Options, ServedDetector, ServedModel
 from service.core.prepare import Preparer
 from service.errors import ModelError
 from service.runtime.cpu import available_cores
+from service.runtime.detector import MienDetector
 from service.runtime.haar import HaarDetector
 from service.runtime.registry import Model, load_models
 from service.runtime.session import SessionOptions
 from service.runtime.yunet import YunetDetector
 from service.settings import Settings
 from service.vision.codec import ImageLimits
+
+AnyDetector: TypeAlias = HaarDetector | MienDetector | YunetDetector
 
 
 def open_analyzer(settings: Settings, metrics: Metrics) -> Analyzer:
@@ -37,8 +41,12 @@ def open_analyzer(settings: Settings, metrics: Metrics) -> Analyzer:
         metrics.serves(card.name, card.version, card.sha256, model.provider)
         metrics.runs(_explain_name(card.name), model.provider)
     detector = _open_detector(settings)
+    detector_card = detector.card if isinstance(detector, MienDetector) else None
+    if detector_card is not None:
+        name, version = detector_card.name, detector_card.version
+        metrics.serves(name, version, detector_card.sha256, detector.provider)
     return Analyzer(
-        detector_id=detector.id,
+        detector=ServedDetector(detector.id, detector.provider, detector_card),
         prepare=Batcher(
             Preparer(detector, image_limits(settings)),
             name="prepare",
@@ -115,14 +123,17 @@ def _explain_name(model: str) -> str:
     return f"{model}/explain"
 
 
-def _open_detector(settings: Settings) -> HaarDetector | YunetDetector:
-    side = settings.detector_max_side
-    if settings.detector == "haar" or settings.yunet_path is None:
-        return HaarDetector() if side is None else HaarDetector(max_side=side)
+def _open_detector(settings: Settings) -> AnyDetector:
     options = SessionOptions(settings.provider, settings.threads, max_batch_size=1)
-    if side is None:
-        return YunetDetector(settings.yunet_path, options=options)
-    return YunetDetector(settings.yunet_path, options=options, max_side=side)
+    side = settings.detector_max_side
+    # Without the setting each has its own default.
+    sides = {} if side is None else {"max_side": side}
+    if settings.detector == "mien":
+        tiles = settings.detector_tiles
+        return MienDetector(settings.detector_dir, tiles=tiles, options=options, **sides)
+    if settings.yunet_path is not None and settings.detector == "yunet":
+        return YunetDetector(settings.yunet_path, options=options, **sides)
+    return HaarDetector(**sides)
 
 
 def _defaults(settings: Settings, models: dict[str, Model]) -> list[str]:
@@ -144,10 +155,10 @@ def _defaults(settings: Settings, models: dict[str, Model]) -> list[str]:
 
 
 def _provider_fault(
-    settings: Settings, models: dict[str, Model], detector: HaarDetector | YunetDetector
+    settings: Settings, models: dict[str, Model], detector: AnyDetector
 ) -> str | None:
     runs = {f"model {name}": model.provider for name, model in models.items()}
-    if isinstance(detector, YunetDetector):
+    if not isinstance(detector, HaarDetector):  # It is no model, and knows only the CPU.
         runs["the detector"] = detector.provider
     wanted = {settings.provider, settings.require_provider} - {"auto", None}
     for part, provider in runs.items():

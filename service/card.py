@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -81,32 +82,48 @@ class Metric(_Part):
     samples: int = Field(gt=0)
 
 
+class DetectionMetric(_Part):
+    """One measured figure of a detector, over the faces of one range of sizes."""
+
+    name: Literal["ap", "recall"]
+    """Average precision at IoU 0.5, or recall at one false face in 100 images."""
+    value: float = Field(ge=0, le=1)
+    size_px: str
+    """Range of the side of a face in pixels: `<16`, `16-32`, ..., or `all`."""
+    data: str
+    split: str
+    samples: int = Field(gt=0)
+
+
+class DetectionTime(_Part):
+    """Median time of a detection on the CPU, letterbox to faces."""
+
+    ms: float = Field(gt=0)
+    width: int = Field(gt=0)
+    height: int = Field(gt=0)
+    threads: int = Field(gt=0)
+    processor: str
+
+
 class Parity(_Part):
-    """ONNX against Keras on the same crops."""
+    """ONNX against Keras on the same input."""
 
     max_abs_error: float = Field(ge=0)
     samples: int = Field(gt=0)
 
 
-class ModelCard(_Part):
-    """`models/<name>/card.json`; field names are part of the contract."""
+class Card(_Part):
+    """What every card in `models/<name>/card.json` says."""
 
     name: Name
-    variant_of: Name | None = None
-    """The model beside it that this one computes in fewer bits; it is explained by that one."""
     version: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$")]
     summary: str
     source: str
     """Paper and section that the network comes from."""
     parameters: int = Field(gt=0)
-    input: InputSpec
-    heads: dict[Head, HeadSpec] = Field(min_length=1)
     sha256: Sha256
-    explain_sha256: Sha256 | None = None
-    """Of `explain.onnx`; None where the gradient of an op of the model is not known."""
     licence: str
     data: tuple[Dataset, ...]
-    metrics: tuple[Metric, ...]
     parity: Parity
     limits: tuple[str, ...]
     """What the model must not be used for, and where it is known to fail."""
@@ -117,6 +134,36 @@ class ModelCard(_Part):
         return f"{self.name}@{self.version}"
 
 
+class ModelCard(Card):
+    """Of a model that looks at one face; field names are part of the contract."""
+
+    task: Literal["attributes"] = "attributes"
+    variant_of: Name | None = None
+    """The model beside it that this one computes in fewer bits; it is explained by that one."""
+    input: InputSpec
+    heads: dict[Head, HeadSpec] = Field(min_length=1)
+    explain_sha256: Sha256 | None = None
+    """Of `explain.onnx`; None where the gradient of an op of the model is not known."""
+    metrics: tuple[Metric, ...]
+
+
+class DetectorCard(Card):
+    """Of a model that finds faces.
+
+    Its graph takes `image`, uint8 (N, H, W, 3) BGR, sides multiples of 32, and gives `cells`,
+    float32 (N, A, 15), as `service.vision.cells` reads them.
+    """
+
+    task: Literal["detection"]
+    threshold: float = Field(gt=0, lt=1)
+    """Score from which a find is taken for a face, unless a caller says otherwise."""
+    metrics: tuple[DetectionMetric, ...]
+    times: tuple[DetectionTime, ...]
+
+
+AnyCard = TypeVar("AnyCard", bound=Card)
+
+
 def load_card(folder: Path) -> ModelCard:
     """Read and check `folder/card.json`.
 
@@ -124,9 +171,36 @@ def load_card(folder: Path) -> ModelCard:
         CardInvalid: there is no card, it is not JSON, a field is wrong, or its name is not the
             folder's.
     """
+    return _load(folder, ModelCard)
+
+
+def load_detector_card(folder: Path) -> DetectorCard:
+    """Read and check `folder/card.json` of a detector.
+
+    Raises:
+        CardInvalid: as `load_card`.
+    """
+    return _load(folder, DetectorCard)
+
+
+def find_models(folder: Path) -> list[str]:
+    """Names of the models for faces in a folder of model folders; detectors are passed over."""
+    paths = sorted(folder.glob(f"*/{CARD_FILE}"))
+    return [path.parent.name for path in paths if not _is_detectors(path)]
+
+
+def _is_detectors(path: Path) -> bool:
+    try:
+        card = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return False  # Whoever loads it is told what is wrong with it.
+    return isinstance(card, dict) and card.get("task") == "detection"
+
+
+def _load(folder: Path, kind: type[AnyCard]) -> AnyCard:
     path = folder / CARD_FILE
     try:
-        card = ModelCard.model_validate_json(path.read_bytes())
+        card = kind.model_validate_json(path.read_bytes())
     except OSError as error:
         raise CardInvalid(f"model {folder.name!r} has no readable {CARD_FILE}") from error
     except ValidationError as error:

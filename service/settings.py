@@ -71,14 +71,25 @@ class Settings(BaseSettings):
     threads: int = Field(1, ge=1, le=256, description="ONNX Runtime threads of one run.")
     max_batch_size: int = Field(32, ge=1, le=1024, description="Faces in one run.")
 
-    detector: Literal["haar", "yunet"] = Field("haar", description="What finds the faces.")
+    detector: Literal["mien", "haar", "yunet"] = Field("haar", description="What finds the faces.")
+    detector_dir: Path = Field(
+        Path(__file__).parent.parent / "models" / "detector",
+        description="Folder of the detector that `mien` is.",
+    )
     yunet_path: Path | None = Field(None, description="YuNet-format ONNX file for `yunet`.")
     detector_max_side: int | None = Field(
         None,
         ge=64,
         le=4096,
         description="Longer side of the picture that is searched, in pixels; "
-        "none for the detector's own: haar 480, yunet 640.",
+        "none for the detector's own: mien 640, haar 480, yunet 640.",
+    )
+    detector_tiles: int = Field(
+        1,
+        ge=1,
+        le=8,
+        description="`mien` searches pictures of up to so many times that side piece by piece as "
+        "well, for large groups; 1 for not.",
     )
     detection_threshold: float | None = Field(
         None, ge=0, le=1, description="Lowest detection score; none for the detector's own."
@@ -114,6 +125,9 @@ class Settings(BaseSettings):
         256, ge=1, description="Explanations that may wait for a model, one for a head of a face."
     )
     max_streams: int = Field(64, ge=1, description="Streams (WebSocket sessions) at a time.")
+    max_client_streams: int = Field(
+        16, ge=1, description="Streams at a time of one client: one key, or else one address."
+    )
     max_stream_in_flight: int = Field(
         8, ge=2, le=256, description="Frames held for one stream, waiting or in work."
     )
@@ -130,6 +144,11 @@ class Settings(BaseSettings):
     )
     stream_send_timeout_s: float = Field(
         10.0, gt=0, le=600, description="A stream whose client does not read for so long is ended."
+    )
+    stream_state_key: Key | None = Field(
+        None,
+        description="Signs the `state` of streams; the same for all replicas. None for a key of "
+        "the process's own, which no other replica reads.",
     )
     stream_ping_s: float = Field(
         20.0, gt=0, le=3600, description="Time between pings to the client of a stream."

@@ -37,11 +37,11 @@ def photos(
     models: Models = Path("models"),
 ) -> None:
     """Measure models from photo to result, and by framing; writes `models/NAME/photos.json`."""
-    from service.card import load_card
+    from service.card import find_models, load_card
     from training.datasets.fairface import load_photos
     from training.served import measure_photos
 
-    cards = [load_card(path.parent) for path in sorted(models.glob("*/card.json"))]
+    cards = [load_card(models / name) for name in find_models(models)]
     loaded = load_photos(fairface)
     whole = [c.name for c in cards if "gender" in c.heads and c.variant_of is None]
     for name in names or whole:

@@ -26,6 +26,7 @@ from service.api.schemas import (
     AnalyzeQuery,
     BatchItemOut,
     BatchOut,
+    DetectorOut,
     ImageJson,
     ModelOut,
     ModelsOut,
@@ -144,9 +145,13 @@ async def analyze_batch(request: Request, query: Annotated[AnalyzeQuery, Query()
 
 @router.get("/models", summary="Every served model", responses=problem_responses(401, 429, 503))
 async def models(request: Request) -> ModelsOut:
-    """The cards of all models."""
+    """The cards of all models, and of the detector."""
     analyzer: Analyzer = request.app.state.analyzer
-    return ModelsOut(models=[_model(analyzer, name) for name in analyzer.models])
+    detector = analyzer.detector
+    return ModelsOut(
+        models=[_model(analyzer, name) for name in analyzer.models],
+        detector=DetectorOut(id=detector.id, provider=detector.provider, card=detector.card),
+    )
 
 
 @router.get(

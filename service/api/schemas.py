@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from service.api.examples import ANALYZE
-from service.card import ModelCard
+from service.card import DetectorCard, ModelCard
 from service.core.pipeline import Options
 from service.types import AnalyzedFace, Box, Head, Prediction, Result, Timings
 
@@ -196,10 +196,19 @@ class ModelOut(ModelCard):
     default: list[Head] = Field(description="Heads that this model serves by default.")
 
 
+class DetectorOut(BaseModel):
+    """What finds the faces."""
+
+    id: str = Field(description="`name@version`, as results name it.")
+    provider: str
+    card: DetectorCard | None = Field(description="null for a detector that has none.")
+
+
 class ModelsOut(BaseModel):
-    """Every served model."""
+    """Every served model, and the detector."""
 
     models: list[ModelOut]
+    detector: DetectorOut
 
 
 def to_json(result: Result, *, request_id: str, landmarks: bool) -> AnalyzeOut:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
-from service.card import InputSpec, ModelCard
+from service.card import DetectorCard, InputSpec, ModelCard
 from service.core.batcher import Batcher, Served
 from service.core.choice import by_head, choose
 from service.core.explain import (
@@ -63,13 +63,24 @@ class ServedModel:
     warm_up: Callable[[], None]
 
 
+@dataclass(frozen=True, slots=True)
+class ServedDetector:
+    """The detector as the pipeline sees it; `prepare` runs it."""
+
+    id: str
+    """`name@version`."""
+    provider: str
+    card: DetectorCard | None = None
+    """None for a detector that is no model of ours."""
+
+
 class Analyzer:
     """Analyses images; stateless, for use from one event loop."""
 
     def __init__(
         self,
         *,
-        detector_id: str,
+        detector: ServedDetector,
         prepare: Batcher[PrepareJob, Prepared],
         models: Mapping[str, ServedModel],
         defaults: Sequence[str],
@@ -79,7 +90,7 @@ class Analyzer:
         """Put the parts together; `service.build.open_analyzer` does this.
 
         Args:
-            detector_id: `name@version` of the detector.
+            detector: what finds the faces.
             prepare: decodes, detects and crops.
             models: by name.
             defaults: names in order of preference: a head's default is the first that has it.
@@ -87,8 +98,8 @@ class Analyzer:
             fault: why this analyzer can never be ready, if so: a provider that is missing.
         """
         self.models = models
+        self.detector = detector
         self.default_heads = by_head([models[name].card for name in [*defaults, *models]])
-        self._detector_id = detector_id
         self._prepare = prepare
         self._metrics = metrics
         self._fault = fault
@@ -149,7 +160,7 @@ class Analyzer:
         Raises:
             InvalidOption: as `heads_for`.
         """
-        detector = {"detector": self._detector_id} if options.detect else {}
+        detector = {"detector": self.detector.id} if options.detect else {}
         return detector | {head: card.id for head, card in self.heads_for(options).items()}
 
     async def analyze(

@@ -50,6 +50,7 @@ class HaarDetector:
     """
 
     id = "haar@1.0.0"
+    provider = "cpu"
 
     def __init__(self, *, max_side: int = 480) -> None:
         """Load the cascade that comes with OpenCV.

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from service.card import MODEL_FILE, ModelCard, load_card
+from service.card import MODEL_FILE, ModelCard, find_models, load_card
 from service.errors import CardInvalid, InvalidItem, ModelError
 from service.runtime.explain import GradientGraph
 from service.runtime.files import read_checked
@@ -82,7 +82,7 @@ def load_models(folder: Path, names: Sequence[str], options: SessionOptions) -> 
     Raises:
         ModelError: the folder or a model is missing or cannot be served.
     """
-    found = sorted(path.parent.name for path in folder.glob("*/card.json"))
+    found = find_models(folder)
     if not found:
         raise ModelError(f"no model folder with a card in {folder}")
     if unknown := [name for name in names if name not in found]:

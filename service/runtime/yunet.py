@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from service.errors import InferenceError, ModelError
 from service.runtime.session import OrtSession, SessionOptions
-from service.types import Box, Face, Pixels
-from service.vision.geometry import Letterbox, letterbox, nms, working_size
+from service.types import Face, Pixels
+from service.vision.candidates import Candidates, joined
+from service.vision.geometry import filled_up, letterbox
 
 DEFAULT_THRESHOLD = 0.7
 _MAX_IOU = 0.3
@@ -72,36 +73,20 @@ class YunetDetector:
     def detect(self, pixels: Pixels, *, threshold: float | None, min_face_px: float) -> list[Face]:
         """Find faces; see `service.core.ports.Detector`."""
         threshold = DEFAULT_THRESHOLD if threshold is None else threshold
-        inner = working_size(pixels, self._bounds)
-        frame = self._fixed or (_round_up(inner[0]), _round_up(inner[1]))
-        boxed = letterbox(pixels, self._bounds, frame)
+        boxed = letterbox(pixels, self._bounds, self._fixed)
+        if self._fixed is None:
+            boxed = filled_up(boxed, _STRIDES[-1])
         outputs = _run(self._session, boxed.pixels)
-        boxes, points, scores = _decode(outputs, frame[0], threshold)
-        kept = nms(boxes, scores, _MAX_IOU)
-        faces = _faces(boxed, boxes[kept], points[kept], scores[kept])
+        width = boxed.pixels.shape[1]
+        found = joined([_decode(outputs, stride, width, threshold) for stride in _STRIDES])
+        faces = found.restored(boxed).faces(_MAX_IOU)
         return [face for face in faces if face.box.side >= min_face_px]
 
 
-def _faces(boxed: Letterbox, boxes: Floats, points: Floats, scores: Floats) -> list[Face]:
-    boxes, points = boxed.restore_boxes(boxes), boxed.restore_points(points)
-    return [
-        Face(Box(*box.tolist()), float(score), landmarks)
-        for box, landmarks, score in zip(boxes, points, scores, strict=True)
-    ]
-
-
 def _decode(
-    outputs: dict[str, Floats], frame_width: int, threshold: float
-) -> tuple[Floats, Floats, Floats]:
-    """Boxes (N, 4), points (N, 5, 2) and scores (N,) of the cells at or above the threshold."""
-    parts = [_decode_stride(outputs, stride, frame_width, threshold) for stride in _STRIDES]
-    boxes, points, scores = (np.concatenate(kind) for kind in zip(*parts, strict=True))
-    return boxes, points, scores
-
-
-def _decode_stride(
     outputs: dict[str, Floats], stride: int, frame_width: int, threshold: float
-) -> tuple[Floats, Floats, Floats]:
+) -> Candidates:
+    """The cells of a stride at or above the threshold, in pixels of the frame."""
     cls, obj, bbox, kps = (outputs[f"{kind}_{stride}"][0] for kind in _WIDTHS)  # (cells, width)
     scores = np.sqrt(np.clip(cls[:, 0], 0, 1) * np.clip(obj[:, 0], 0, 1))
     (cells,) = np.nonzero(scores >= threshold)
@@ -111,7 +96,7 @@ def _decode_stride(
     center = (corner + bbox[cells, :2]) * stride
     boxes = np.hstack((center - size / 2, size))
     points = (corner[:, np.newaxis] + kps[cells].reshape(-1, 5, 2)) * stride
-    return boxes, points, scores[cells]
+    return Candidates(boxes, points, scores[cells])
 
 
 def _run(session: OrtSession, pixels: Pixels) -> dict[str, Floats]:
@@ -219,7 +204,3 @@ def _sha256(path: Path) -> str:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except (OSError, ValueError) as error:
         raise ModelError(f"the detector file {path} cannot be read: {error}") from error
-
-
-def _round_up(side: int) -> int:
-    return -(-side // 32) * 32

@@ -72,6 +72,16 @@ def with_margin(boxed: Letterbox, margin: int) -> Letterbox:
     return Letterbox(pixels, boxed.scale, (boxed.offset[0] + margin, boxed.offset[1] + margin))
 
 
+def filled_up(boxed: Letterbox, multiple: int) -> Letterbox:
+    """The same frame with black right of it and below, so that its sides are multiples."""
+    height, width = boxed.pixels.shape[:2]
+    right, bottom = -width % multiple, -height % multiple
+    if not (right or bottom):
+        return boxed
+    pixels = _bordered(boxed.pixels, right=right, bottom=bottom)
+    return Letterbox(pixels, boxed.scale, boxed.offset)
+
+
 def iou(a: Floats, b: Floats) -> Floats:
     """Intersection over union of each box of `a` (N, 4) with each of `b` (M, 4): (N, M), 0..1."""
     a, b = a[:, np.newaxis], b[np.newaxis]

@@ -10,14 +10,14 @@ from prometheus_client import CollectorRegistry
 
 from service.api.schemas import to_json
 from service.build import default_options, open_analyzer
-from service.card import load_card
+from service.card import find_models, load_card
 from service.core.metrics import Metrics
 from service.core.pipeline import Options
 from service.settings import Settings
 
 HERE = Path(__file__).parent
 PHOTO = HERE.parent / "media" / "astronaut.jpg"
-MODELS = sorted(path.parent.name for path in Settings().models_dir.glob("*/card.json"))
+MODELS = find_models(Settings().models_dir)
 
 
 def variant(name: str) -> bool:

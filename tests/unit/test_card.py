@@ -7,8 +7,17 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from service.card import Framing, InputSpec, ModelCard, load_card
+from service.card import (
+    DetectorCard,
+    Framing,
+    InputSpec,
+    ModelCard,
+    find_models,
+    load_card,
+    load_detector_card,
+)
 from service.errors import CardInvalid, ModelError
+from tests.detectors import detector_fields
 from tests.fakes import card_fields, make_card
 
 
@@ -105,3 +114,25 @@ def test_a_missing_card_is_refused(tmp_path: Path) -> None:
 def test_a_card_must_have_its_folders_name(tmp_path: Path) -> None:
     with pytest.raises(CardInvalid, match="folder 'other' holds a card named 'm'"):
         load_card(write(tmp_path / "other", card_fields("m")))
+
+
+# Detectors ----------------------------------------------------------------------------------------
+
+
+def test_a_detectors_card_is_another_kind(tmp_path: Path) -> None:
+    folder = write(tmp_path / "d", detector_fields("d"))
+    card = load_detector_card(folder)
+    assert (card.id, card.threshold) == ("d@1.0.0", 0.5)
+    assert DetectorCard.model_validate_json(card.model_dump_json()) == card
+    with pytest.raises(CardInvalid, match="task"):
+        load_card(folder)
+    with pytest.raises(CardInvalid, match="task"):
+        load_detector_card(write(tmp_path / "m", card_fields("m")))
+
+
+def test_detectors_are_no_models_for_faces(tmp_path: Path) -> None:
+    write(tmp_path / "d", detector_fields("d"))
+    write(tmp_path / "m", card_fields("m"))
+    write(tmp_path / "broken", b"{")
+    (tmp_path / "empty").mkdir()
+    assert find_models(tmp_path) == ["broken", "m"]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from service.card import CARD_FILE, ModelCard, load_card
+from service.card import ModelCard, find_models, load_card
 from training.photos import PHOTOS_FILE
 from training.tables import EVALUATION_FILE
 
@@ -81,14 +81,14 @@ def read_records(folders: Sequence[Path], speed: Path) -> Records:
     """
     times = _read(speed) or {"models": {}}
     entries = {}
-    for path in (path for folder in folders for path in sorted(folder.glob(f"*/{CARD_FILE}"))):
-        card = load_card(path.parent)
+    for path in (folder / name for folder in folders for name in find_models(folder)):
+        card = load_card(path)
         entries[card.name] = Entry(
             card,
-            _fresh(card, _read(path.parent / EVALUATION_FILE)),
-            _fresh(card, _read(path.parent / PHOTOS_FILE)),
+            _fresh(card, _read(path / EVALUATION_FILE)),
+            _fresh(card, _read(path / PHOTOS_FILE)),
             _fresh(card, times["models"].get(card.name)),
-            _fresh(card, _read(path.parent / QUANTIZATION_FILE)),
+            _fresh(card, _read(path / QUANTIZATION_FILE)),
         )
     return Records(entries, times)
 

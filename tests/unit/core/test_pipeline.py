@@ -17,7 +17,7 @@ from service.card import ModelCard
 from service.core.batcher import Batcher
 from service.core.explain import Explainer
 from service.core.metrics import Metrics
-from service.core.pipeline import Analyzer, Options, ServedModel
+from service.core.pipeline import Analyzer, Options, ServedDetector, ServedModel
 from service.core.prepare import Preparer
 from service.errors import (
     DeadlineExceeded,
@@ -82,7 +82,7 @@ class Setup:
             for model in models
         }
         self.analyzer = Analyzer(
-            detector_id="fake@1.0.0",
+            detector=ServedDetector("fake@1.0.0", "cpu"),
             prepare=self.prepare,
             models=self.models,
             defaults=defaults,

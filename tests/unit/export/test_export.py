@@ -13,7 +13,7 @@ import pytest
 from export.convert import convert, load_keras
 from export.readme import write_readme
 from export.verify import ParityError, StaleEvaluation, verify
-from service.card import HeadSpec, load_card
+from service.card import HeadSpec, find_models, load_card
 from tests.unit.training.makers import fusion_recipe, mini_recipe, write_faces, write_fer2013
 from training.datasets import Part, Samples, load_parts
 from training.evaluate import Subject, evaluate, open_session, run
@@ -25,7 +25,7 @@ from training.train import Run, predict
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 MODELS = Path(__file__).parents[3] / "models"
-COMMITTED = sorted(path.parent.name for path in MODELS.glob("*/model.keras"))
+COMMITTED = [n for n in find_models(MODELS) if (MODELS / n / "model.keras").exists()]
 
 
 @dataclass(frozen=True)
