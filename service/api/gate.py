@@ -32,12 +32,15 @@ class Gate:
         """Whether keys are set and the headers show none, right or wrong."""
         return bool(self._keys) and not shown_key(connection)
 
-    def admit(self, connection: HTTPConnection, key: bytes | None = None) -> None:
+    def admit(self, connection: HTTPConnection, key: bytes | None = None) -> str:
         """Let a request or a stream pass.
 
         Args:
             connection: who asks.
             key: the key that was shown, where it did not come in the headers.
+
+        Returns:
+            What the client is counted by: its key, or else its address.
 
         Raises:
             Unauthorized: keys are set and none of them was shown.
@@ -48,7 +51,8 @@ class Gate:
             client = self._check_key(shown_key(connection) if key is None else key)
         if self._limit is not None and not self._limiter.hit(self._limit, client):
             reset = self._limiter.get_window_stats(self._limit, client).reset_time
-            raise RateLimited(max(reset - time(), 1.0))
+            raise RateLimited("this client has used up its rate limit", max(reset - time(), 1.0))
+        return client
 
     @contextmanager
     def room(self, retry_after_s: float) -> Iterator[Callable[[int], None]]:

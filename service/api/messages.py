@@ -49,6 +49,12 @@ class SessionConfigure(AnalyzeQuery):
         le=256,
         description="Frames held, waiting or in work; `latest` takes at least 2.",
     )
+    state: bool = Field(
+        False, description="Give a `state` with every result, to go on from in another session."
+    )
+    resume: str | None = Field(
+        None, max_length=MAX_TEXT_BYTES, description="The `state` to go on from; needs `track`."
+    )
 
 
 class SessionClose(BaseModel):
@@ -95,6 +101,8 @@ class SessionConfigured(BaseModel):
     smoothing: float
     drop_policy: DropPolicy
     max_in_flight: int
+    state: bool
+    resumed_tracks: int = Field(description="Tracks of `resume` that go on.")
 
 
 class StreamFaceOut(FaceOut):
@@ -119,6 +127,11 @@ class FrameResult(AnalyzeOut, FrameReply):
 
     type: Literal["frame.result"] = "frame.result"
     faces: Sequence[StreamFaceOut]
+    state: str | None = Field(
+        None,
+        description="The tracks after this frame, signed, where `state` was asked for: a session "
+        "at another replica goes on from it by `resume`.",
+    )
 
 
 class FrameDropped(FrameReply):

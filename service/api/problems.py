@@ -48,8 +48,8 @@ class ClientGone(MienError):
 class RateLimited(MienError):
     """This client asked more often than it may."""
 
-    def __init__(self, retry_after_s: float) -> None:
-        super().__init__("this client has used up its rate limit")
+    def __init__(self, detail: str, retry_after_s: float) -> None:
+        super().__init__(detail)
         self.retry_after_s = retry_after_s
 
 

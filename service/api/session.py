@@ -34,6 +34,7 @@ from service.api.messages import (
     parse,
 )
 from service.api.schemas import to_json
+from service.api.state import StateTokens
 from service.core.frames import Frame, FrameQueue, Outcome
 from service.core.metrics import Metrics
 from service.core.pipeline import Analyzer, Options
@@ -68,6 +69,7 @@ class Parts:
     gate: Gate
     metrics: Metrics
     options: Options
+    states: StateTokens
     capacity: asyncio.Semaphore
     draining: asyncio.Event
 
@@ -186,17 +188,23 @@ class Session:
     def _configure(self, wanted: SessionConfigure) -> SessionConfigured:
         if self._frames.received:
             raise InvalidOption("session.configure comes before the first frame")
+        if not wanted.track and (wanted.state or wanted.resume):
+            raise InvalidOption("state and resume need track")
         analyzer = self._parts.analyzer
         options = wanted.merged(self._parts.options)
         heads = analyzer.heads_for(options)
         lowest = 2 if wanted.drop_policy == "latest" else 1
         most = self._parts.settings.max_stream_in_flight
         in_flight = min(max(wanted.max_in_flight, lowest), most)
-        self._options, self._landmarks = options, wanted.landmarks
+        self._options, self._landmarks, self._state = options, wanted.landmarks, wanted.state
         self._frames.configure(wanted.drop_policy, in_flight)
         specs = {head: card.heads[head] for head, card in heads.items()}
         tracks = TrackOptions(smoothing_s=wanted.smoothing)
         self._tracker = Tracker(specs, tracks) if wanted.track else None
+        resumed = 0
+        if self._tracker is not None and wanted.resume:
+            now = asyncio.get_running_loop().time()
+            resumed = self._parts.states.resume(self._tracker, wanted.resume, now)
         return SessionConfigured(
             attributes=list(heads),
             models=analyzer.ids_for(options),
@@ -209,6 +217,8 @@ class Session:
             smoothing=wanted.smoothing,
             drop_policy=wanted.drop_policy,
             max_in_flight=in_flight,
+            state=wanted.state,
+            resumed_tracks=resumed,
         )
 
     # Analysing -------------------------------------------------------------------------------
@@ -273,9 +283,12 @@ class Session:
         ]
         for face, track in zip(faces, tracks or (), strict=False):
             face.track_id = track
-        return FrameResult.model_construct(
+        reply = FrameResult.model_construct(
             type="frame.result", frame=frame.number, **{**dict(out), "faces": faces}
         )
+        if self._tracker is not None and self._state:
+            reply.state = self._parts.states.write(self._tracker)
+        return reply
 
     def _count(self, result: str) -> None:
         self._counts[result] += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from uuid import uuid4
@@ -13,8 +14,10 @@ from starlette.datastructures import State
 from starlette.websockets import WebSocketDisconnect
 
 from service.api import problems
+from service.api.gate import Gate
 from service.api.messages import LimitsOut, SessionAuth, SessionCreated, parse
 from service.api.session import GONE, Close, Parts, Session
+from service.api.state import StateTokens
 from service.build import stream_frames
 from service.core.metrics import Metrics
 from service.core.pipeline import Analyzer
@@ -34,9 +37,12 @@ class Streams:
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self._free = settings.max_streams
+        self._most_of_one = settings.max_client_streams
+        self._clients: Counter[str] = Counter()
         self._open = metrics.stream_sessions
         self.capacity = asyncio.Semaphore(stream_frames(settings))
         self.draining = asyncio.Event()
+        self.states = StateTokens(settings.stream_state_key)
 
     @contextmanager
     def place(self) -> Iterator[None]:
@@ -54,6 +60,22 @@ class Streams:
         finally:
             self._free += 1
             self._open.dec()
+
+    @contextmanager
+    def share(self, client: str) -> Iterator[None]:
+        """Hold one of the places of this client.
+
+        Raises:
+            RateLimited: it has all of them.
+        """
+        if self._clients[client] >= self._most_of_one:
+            raise problems.RateLimited("too many streams of this client", retry_after_s=1.0)
+        self._clients[client] += 1
+        try:
+            yield
+        finally:
+            self._clients[client] -= 1
+            self._clients += Counter()  # drops the zeros
 
     def drain(self) -> None:
         """Let every session answer what it holds, and end."""
@@ -97,27 +119,31 @@ async def _serve(websocket: WebSocket, session_id: str) -> Close:
     if reason := state.analyzer.unready:
         raise NotReady(f"not ready: {reason}", retry_after_s=1.0)
     with streams.place():
-        if close := await _admit(websocket):
-            return close
-        session = Session(websocket, _parts(state), session_id)
-        try:
-            await session.send(_created(state, session_id))
-        except TimeoutError:
-            return Close(None, "the client does not read")
-        close = await session.run()
-        if close.code == 1000:
-            await session.send(session.closed())
-        return close
+        client = await _admit(websocket)
+        if isinstance(client, Close):
+            return client
+        with streams.share(client):
+            return await _run(Session(websocket, _parts(state), session_id), state, session_id)
 
 
-async def _admit(websocket: WebSocket) -> Close | None:
-    """Check key and rate; where the headers show no key, the first message must."""
-    state = websocket.app.state
-    if not state.gate.expects_key(websocket):
-        state.gate.admit(websocket)
-        return None
+async def _run(session: Session, state: State, session_id: str) -> Close:
     try:
-        async with asyncio.timeout(state.settings.head_timeout_s):
+        await session.send(_created(state, session_id))
+    except TimeoutError:
+        return Close(None, "the client does not read")
+    close = await session.run()
+    if close.code == 1000:
+        await session.send(session.closed())
+    return close
+
+
+async def _admit(websocket: WebSocket) -> str | Close:
+    """Check key and rate; where the headers show no key, the first message must."""
+    gate: Gate = websocket.app.state.gate
+    if not gate.expects_key(websocket):
+        return gate.admit(websocket)
+    try:
+        async with asyncio.timeout(websocket.app.state.settings.head_timeout_s):
             message = await websocket.receive()
     except TimeoutError:
         message = {"type": "websocket.receive"}
@@ -130,8 +156,7 @@ async def _admit(websocket: WebSocket) -> Close | None:
     except MienError:
         first = None
     shown = first.key.encode() if isinstance(first, SessionAuth) else b""
-    state.gate.admit(websocket, shown)
-    return None
+    return gate.admit(websocket, shown)
 
 
 def _parts(state: State) -> Parts:
@@ -142,6 +167,7 @@ def _parts(state: State) -> Parts:
         gate=state.gate,
         metrics=state.metrics,
         options=state.options,
+        states=streams.states,
         capacity=streams.capacity,
         draining=streams.draining,
     )

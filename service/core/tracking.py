@@ -7,9 +7,8 @@ cost. Probabilities are smoothed with a time constant, so that the frame rate do
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import count
 from math import exp
 
 import numpy as np
@@ -45,6 +44,26 @@ class TrackOptions:
     """Between centres, of face and prediction, over their mean side."""
     max_growth: float = 2.0
     """Of the side, either way."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrackState:
+    """What another tracker must know of a track to go on with it."""
+
+    id: int
+    box: Box
+    velocity: tuple[float, float]
+    unseen_s: float
+    answers: Mapping[Head, tuple[str, Mapping[str, float]]]
+    """The label that is shown, and the smoothed probabilities."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrackerState:
+    """What a tracker knows, without a clock of its own."""
+
+    next_id: int
+    tracks: Sequence[TrackState]
 
 
 @dataclass(slots=True)
@@ -87,7 +106,7 @@ class Tracker:
         self._heads = heads
         self._options = options or TrackOptions()
         self._tracks: list[_Track] = []
-        self._ids = count(1)
+        self._next_id = 1
         self._now = float("-inf")
 
     def update(self, faces: Sequence[AnalyzedFace], time: float) -> list[tuple[int, AnalyzedFace]]:
@@ -112,6 +131,56 @@ class Tracker:
         self._forget()
         return [answers[index] for index in range(len(faces))]
 
+    def state(self, most: int) -> TrackerState:
+        """What it knows after its latest frame; of the tracks those seen last, `most` at most."""
+        tracks = [
+            TrackState(
+                track.id,
+                track.box,
+                track.velocity,
+                self._now - track.seen_at,
+                {head: (p.label, p.probabilities) for head, p in track.predictions.items()},
+            )
+            for track in self._tracks[:most]
+        ]
+        return TrackerState(self._next_id, tracks)
+
+    def resume(self, state: TrackerState, time: float, passed_s: float) -> int:
+        """Go on where another tracker was; answers of other labels than ours begin anew.
+
+        Args:
+            state: what the other one knew.
+            time: now, as for `update`.
+            passed_s: since then.
+
+        Returns:
+            How many of its tracks are not over yet.
+        """
+        self._next_id = state.next_id
+        self._tracks = [
+            _Track(
+                track.id,
+                track.box,
+                time - passed_s - track.unseen_s,
+                track.velocity,
+                dict(self._resumed(track.answers)),
+            )
+            for track in state.tracks
+            if passed_s + track.unseen_s <= self._options.max_gap_s
+        ]
+        return len(self._tracks)
+
+    def _resumed(
+        self, answers: Mapping[Head, tuple[str, Mapping[str, float]]]
+    ) -> Iterator[tuple[Head, Prediction]]:
+        for head, (label, values) in answers.items():
+            spec = self._heads.get(head)
+            if spec is not None and set(values) == set(spec.labels):
+                total = sum(values.values())
+                scaled = {name: values[name] / total for name in spec.labels}
+                top = scaled[label]
+                yield head, Prediction(label, top, top < spec.uncertain_below, scaled)
+
     def _matched(self, boxes: Sequence[Box], time: float) -> list[_Track]:
         """A track for each box: the one that it goes on, or a new one."""
         costs = self._costs(boxes, [track.box_at(time) for track in self._tracks])
@@ -122,7 +191,8 @@ class Tracker:
         }
         for row, box in enumerate(boxes):
             if row not in found:
-                found[row] = _Track(next(self._ids), box, time)
+                found[row] = _Track(self._next_id, box, time)
+                self._next_id += 1
                 self._tracks.append(found[row])
         return [found[row] for row in range(len(boxes))]
 

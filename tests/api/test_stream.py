@@ -87,6 +87,23 @@ async def test_without_tracks_there_is_no_id(served: Served, gate: GatedAnalysis
         }
 
 
+async def test_a_state_only_on_request_and_only_with_tracks(
+    served: Served, gate: GatedAnalysis
+) -> None:
+    gate.release()
+    async with served.client() as client:
+        configured = await client.created(smoothing=0.5)
+        assert (configured["state"], configured["resumed_tracks"]) == (False, 0)
+        await client.send(b"one")
+        assert "state" not in await client.receive()
+    async with served.client() as client:
+        await client.receive()
+        await client.send({"type": "session.configure", "track": False, "state": True})
+        code, reason = await client.close_code()
+        assert code == 1008
+        assert reason.startswith("invalid_option: state and resume need track")
+
+
 async def test_nothing_sent_is_nothing_measured(served: Served) -> None:
     async with served.client() as client:
         await client.created()

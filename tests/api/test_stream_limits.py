@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import socket
@@ -13,9 +14,24 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 from websockets.frames import Frame, Opcode
 
+from service.api.messages import MAX_TEXT_BYTES
+from service.api.state import StateTokens
+from service.card import HeadSpec
+from service.core.tracking import Tracker
+from service.types import (
+    AGE_BANDS,
+    EMOTIONS,
+    GENDERS,
+    AnalyzedFace,
+    Box,
+    Face,
+    Prediction,
+    Quality,
+)
 from tests.api.streaming import Client, GatedAnalysis, Served, serving
 from tests.fakes import encode, make_model_folder, noise, settle, until
 
@@ -117,6 +133,71 @@ async def test_so_many_streams_at_a_time(start: Callable[..., Any]) -> None:
         async with served.client() as client:
             await client.created()
         assert served.value("mien_requests_shed_total", reason="overloaded") == 1
+
+
+async def test_so_many_streams_of_one_client(start: Callable[..., Any]) -> None:
+    async with start(api_keys=("one", "two"), max_client_streams=1) as served:
+        one = {"additional_headers": {"x-api-key": "one"}}
+        async with served.client(**one) as first:
+            await first.created()
+            async with served.client(**one) as second:
+                code, reason = await second.close_code()
+                assert (code, reason) == (1008, "rate_limited: too many streams of this client")
+            async with served.client(additional_headers={"x-api-key": "two"}) as other:
+                await other.created()
+        await until(lambda: idle(served))
+        async with served.client(**one) as again:
+            await again.created()
+
+
+# Another replica ---------------------------------------------------------------------------------
+
+
+async def test_tracks_go_on_at_another_replica(start: Callable[..., Any]) -> None:
+    key = {"stream_state_key": "shared"}
+    async with start(**key) as served, start(**key) as replica, start() as stranger:
+        for each in (served, replica):
+            GatedAnalysis(each.app, faces=2).release()
+        async with served.client() as client:
+            await client.created(state=True)
+            await client.send(b"one")
+            state = (await client.receive())["state"]
+        async with replica.client() as client:
+            assert (await client.created(resume=state))["resumed_tracks"] == 2
+            await client.send(b"two")
+            reply = await client.receive()
+            assert [face["track_id"] for face in reply["faces"]] == [1, 2]
+        for server, token in ((stranger, state), (replica, state[:-1] + "!"), (replica, "x")):
+            async with server.client() as client:
+                await client.receive()
+                await client.send({"type": "session.configure", "resume": token})
+                assert await client.close_code() == (
+                    1008,
+                    "invalid_option: resume: no state that this service has signed",
+                )
+
+
+def test_the_largest_state_fits_a_message() -> None:
+    draw = np.random.default_rng(0)
+    heads = {"emotion": EMOTIONS, "gender": GENDERS, "age": AGE_BANDS}
+    specs = {head: HeadSpec(labels=labels, uncertain_below=0.5) for head, labels in heads.items()}
+
+    def prediction(labels: Sequence[str]) -> Prediction:
+        values = dict(zip(labels, draw.dirichlet(np.ones(len(labels))), strict=True))
+        return Prediction(labels[0], values[labels[0]], False, values)
+
+    tracker = Tracker(specs)
+    faces = [
+        AnalyzedFace(
+            Face(Box(*draw.uniform(0, 8000, 4)), 0.9),
+            {head: prediction(labels) for head, labels in heads.items()},
+            Quality(40, 0.5),
+        )
+        for _ in range(200)
+    ]
+    tracker.update(faces, 0.0)
+    message = {"type": "session.configure", "resume": StateTokens(None).write(tracker)}
+    assert len(json.dumps(message)) < MAX_TEXT_BYTES
 
 
 async def test_not_ready_is_try_again_later(start: Callable[..., Any]) -> None:
@@ -305,7 +386,7 @@ async def test_a_message_without_end_is_refused(start: Callable[..., Any]) -> No
 
 
 async def test_fifty_sessions_with_flat_memory(start: Callable[..., Any]) -> None:
-    async with start(max_streams=50) as served:
+    async with start(max_streams=50, max_client_streams=50) as served:
         gate = GatedAnalysis(served.app)
         gate.release()
 

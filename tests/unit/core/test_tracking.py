@@ -190,3 +190,47 @@ def test_time_that_goes_back_stands_still() -> None:
     follow.update([face(0)], 10.0)
     assert ids(follow.update([face(0)], 5.0)) == [1]
     assert ids(follow.update([face(0)], 10.9)) == [1]
+
+
+# Going on elsewhere ------------------------------------------------------------------------------
+
+
+@settings(max_examples=40)
+@given(streams, st.sampled_from((0.0, 0.0137, 0.3071, 0.7713, 1.2019)))
+def test_resumed_it_answers_as_if_it_had_gone_on(stream: Frames, passed: float) -> None:
+    first, other = tracker(), tracker()
+    for time, found in timed(stream):
+        first.update(found, time)
+    last = timed(stream)[-1][0] if stream else 0.0
+    # The other one's clock is not ours.
+    other.resume(first.state(most=100), time=5000 + passed, passed_s=passed)
+    found = [face(10, happy=0.5), face(300, sad=0.6)]
+    ours, theirs = first.update(found, last + passed), other.update(found, 5000 + passed)
+    assert ids(ours) == ids(theirs)
+    for (_, a), (_, b) in zip(ours, theirs, strict=True):
+        expected = a.predictions["emotion"].probabilities
+        assert b.predictions["emotion"].probabilities == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_state_that_is_too_old_gives_no_id_again() -> None:
+    first, other = tracker(), tracker()
+    first.update([face(0), face(200)], 0.0)
+    assert other.resume(first.state(most=100), time=60.0, passed_s=60.0) == 0
+    assert ids(other.update([face(0)], 60.0)) == [3]
+
+
+def test_a_state_has_the_tracks_seen_last() -> None:
+    first = tracker()
+    first.update([face(0)], 0.0)
+    first.update([face(300)], 0.5)
+    assert [track.id for track in first.state(most=1).tracks] == [2]
+
+
+def test_answers_of_other_labels_begin_anew() -> None:
+    first = tracker()
+    first.update([face(0, happy=0.7)], 0.0)
+    other = Tracker({"emotion": HeadSpec(labels=("calm", "happy"), uncertain_below=0.4)})
+    assert other.resume(first.state(most=9), time=0.1, passed_s=0.1) == 1
+    calm = Prediction("calm", 0.9, False, {"calm": 0.9, "happy": 0.1})
+    new = AnalyzedFace(Face(Box(0, 0, 40, 40), 0.9), {"emotion": calm}, Quality(40, 0.5))
+    assert other.update([new], 0.1) == [(1, new)]

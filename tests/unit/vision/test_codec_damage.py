@@ -165,7 +165,7 @@ def test_marker_in_the_middle_of_a_scan_is_damage() -> None:
 
 
 @pytest.mark.parametrize("name", WHOLE)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     flips=st.lists(st.floats(0, 1, exclude_max=True), min_size=1, max_size=6), early=st.booleans()
 )
@@ -178,7 +178,7 @@ def test_flipped_bits_give_an_error_or_an_image(name: str, flips: list[float], e
     check(bytes(data))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     start=st.sampled_from([b"\xff\xd8\xff", *(data[:40] for data in WHOLE.values())]),
     rest=st.binary(max_size=200),

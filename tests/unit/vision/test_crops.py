@@ -167,7 +167,7 @@ def test_a_one_pixel_image_fills_the_crop() -> None:
         assert (crop == [3, 2, 1]).all()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.tuples(*[st.floats(-1e4, 1e4)] * 2, *[st.floats(0, 1e4)] * 2),
     st.integers(1, 90),
