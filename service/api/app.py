@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
 import service
-from service.api import ops, problems, rest, stream
+from service.api import ops, page, problems, rest, stream
 from service.api.gate import Gate
 from service.api.telemetry import Telemetry
 from service.build import default_options, explain_defaults, open_analyzer
@@ -58,6 +58,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(ops.router, tags=["operations"])
     app.include_router(rest.router, tags=["analysis"])
     app.include_router(stream.router)
+    page.install(app)
     problems.install(app)
     app.add_middleware(Telemetry, metrics=metrics)
     return app

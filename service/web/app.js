@@ -1,0 +1,217 @@
+/** Puts the parts of the page together. */
+
+import { Analysis } from "./analysis.js";
+import { Api, sentence } from "./api.js";
+import { facesUser, openCamera } from "./camera.js";
+import { FaceList } from "./faces.js";
+import { gather } from "./gather.js";
+import { Keys } from "./key.js";
+import { Live } from "./live.js";
+import { Notice } from "./notice.js";
+import { Player } from "./player.js";
+import { saveJson, savePicture } from "./save.js";
+import { Settings } from "./settings.js";
+import { Stage } from "./stage.js";
+import { Stats } from "./stats.js";
+import { Stream } from "./stream.js";
+import { Strip } from "./strip.js";
+
+const byId = Object.fromEntries([...document.querySelectorAll("[id]")].map((element) => [element.id, element]));
+
+const notice = new Notice(byId.notice);
+const keys = new Keys(byId.key);
+const api = new Api(keys);
+const settings = new Settings(byId.settings);
+const stage = new Stage(byId);
+const faces = new FaceList({
+  list: byId.faces, template: byId["face-card"], summary: byId.summary, used: byId.used,
+});
+const strip = new Strip(byId.strip);
+const analysis = new Analysis(api, strip, settings);
+const player = new Player({ ...byId, bar: byId.player });
+const stats = new Stats(byId);
+const stream = new Stream(streamUrl(), keys);
+const live = new Live(byId.video, stream);
+
+/** What is shown and can be saved: {name, blob, result}, or null. */
+let shown = null;
+/** The name of what is live, or null. */
+let playing = null;
+/** Done when what was chosen is on the stage. */
+let staged = Promise.resolve();
+
+function streamUrl() {
+  const url = new URL("v1/stream", document.baseURI);
+  url.protocol = url.protocol.replace("http", "ws");
+  return url;
+}
+
+function show(what) {
+  shown = what;
+  byId["save-json"].disabled = byId["save-picture"].disabled = !what;
+}
+
+/** Run what a person asked for; what goes wrong is told. */
+async function attempt(work) {
+  try {
+    await work();
+  } catch (error) {
+    notice.fail(sentence(error.message));
+  }
+}
+
+// Photos --------------------------------------------------------------------------------------
+
+async function showPhoto(item) {
+  const size = await measure(item);
+  if (item !== strip.chosen) return;
+  byId.welcome.hidden = true;
+  stage.showImage(item.url, item.file.name, size);
+  showAnswer(item);
+  analysis.run();
+}
+
+async function measure(item) {
+  const image = new Image();
+  image.src = item.url;
+  // Where the browser cannot read it the server may, and say how large it is.
+  await image.decode().catch(() => {});
+  const { naturalWidth: width, naturalHeight: height } = image;
+  return width ? { width, height } : (item.result?.image ?? { width: 3, height: 2 });
+}
+
+function showAnswer({ file, result, problem }) {
+  show(result ? { name: file.name, blob: file, result } : null);
+  if (problem) notice.fail(problem);
+  if (!result) return faces.clear(problem ? "" : "Looking for faces…");
+  stage.setFaces(result.faces, result.image);
+  faces.show(result);
+}
+
+// Camera and video ----------------------------------------------------------------------------
+
+function stopLive() {
+  if (strip.chosen?.isVideo) strip.chosen.time = player.time;
+  playing = null;
+  live.stop();
+  player.stop();
+  byId.stats.hidden = true;
+  byId.camera.textContent = "Use camera";
+}
+
+async function startLive(name, start, mirrored) {
+  playing = name;
+  show(null);
+  faces.clear("Looking for faces…");
+  await start();
+  if (playing !== name) return;
+  byId.welcome.hidden = true;
+  byId.stats.hidden = false;
+  stats.reset();
+  stage.showVideo(player.size, mirrored);
+  live.side = settings.side;
+  live.start(settings.session);
+}
+
+async function toggleCamera() {
+  const running = playing === "camera";
+  notice.clear();
+  stopLive();
+  if (running) return;
+  const camera = await openCamera();
+  strip.choose(null);
+  byId.camera.textContent = "Stop camera";
+  await startLive("camera", () => player.playCamera(camera), facesUser(camera));
+}
+
+function showVideo(item) {
+  return startLive(item.file.name, () => player.playFile(item.file, item.time), false);
+}
+
+/** Take an answer; it may be that of a frame which was sent before the stop. */
+function takeReply({ frame, message }) {
+  const now = performance.now();
+  if (message.type === "frame.dropped") return stats.count("dropped");
+  if (message.type === "frame.error") {
+    stats.count("errors");
+    return notice.fail(sentence(message.detail));
+  }
+  stats.answered(now, now - frame.at);
+  if (!playing) return;
+  show({ name: playing === "camera" ? `camera-frame-${message.frame}.jpg` : playing, blob: frame.blob, result: message });
+  stage.setFaces(message.faces, message.image);
+  faces.follow(message, now);
+}
+
+// Why -----------------------------------------------------------------------------------------
+
+/** A face of a stream moves on: its frame is kept as a photo, and explained there. */
+function keepFrame() {
+  const { blob, result, name } = shown;
+  stopLive();
+  const file = new File([blob], name.replace(/(\.\w+)?$/, ".jpg"), { type: blob.type });
+  const [item] = strip.add([file]);
+  analysis.take(item, result);
+  return item;
+}
+
+async function explain(id) {
+  if (!shown) return;
+  const face = shown.result.faces.find((other, index) => (other.track_id ?? index + 1) === id);
+  if (!face) return;
+  const item = playing ? keepFrame() : strip.chosen;
+  const reasons = await analysis.why(item, face);
+  await staged;
+  if (item !== strip.chosen) return;
+  const choose = (head) => {
+    faces.explain(id, reasons, head, choose);
+    stage.setReason(reasons.find((reason) => reason.head === head) ?? null);
+  };
+  choose(reasons[0]?.head);
+}
+
+// Wiring --------------------------------------------------------------------------------------
+
+gather({
+  button: byId.choose,
+  input: byId.files,
+  refuse: (text) => notice.fail(text),
+  take: (files) => {
+    strip.add(files);
+    analysis.run();
+  },
+});
+byId.camera.onclick = () => attempt(toggleCamera);
+byId["save-json"].onclick = () => saveJson(shown);
+byId["save-picture"].onclick = () => attempt(() => savePicture(shown));
+for (const source of [stage, faces]) source.addEventListener("why", ({ detail }) => attempt(() => explain(detail)));
+
+strip.addEventListener("choose", ({ detail: item }) => {
+  notice.clear();
+  stopLive();
+  staged = attempt(() => (item.isVideo ? showVideo(item) : showPhoto(item)));
+});
+analysis.addEventListener("done", ({ detail: item }) => item === strip.chosen && showAnswer(item));
+settings.addEventListener("change", () => {
+  live.side = settings.side;
+  stream.renew(settings.session);
+  analysis.run();
+});
+
+live.addEventListener("sent", () => stats.count("sent"));
+live.addEventListener("toolarge", () => {
+  notice.fail("The frames are larger than the server takes. Choose a smaller side in the settings.");
+});
+stream.addEventListener("reply", ({ detail }) => takeReply(detail));
+stream.addEventListener("lost", ({ detail }) => stats.count("lost", detail));
+stream.addEventListener("state", ({ detail }) => (stats.connection = detail));
+stream.addEventListener("refused", ({ detail }) => {
+  stopLive();
+  notice.fail(detail);
+});
+player.addEventListener("gone", () => {
+  stopLive();
+  notice.fail("The camera was disconnected.");
+});
+
+attempt(async () => settings.offer(await api.models()));

@@ -1,0 +1,177 @@
+/** The list of faces: a card each, which stays while its face does. */
+
+import { History } from "./history.js";
+import { COLOURS, counted, numbered, percent, predictions } from "./labels.js";
+
+/** A track outlives gaps of a second; its card does, too. */
+const AWAY_MS = 1000;
+
+export class FaceList extends EventTarget {
+  #list;
+  #template;
+  #summary;
+  #used;
+  #cards = new Map();
+
+  constructor({ list, template, summary, used }) {
+    super();
+    this.#list = list;
+    this.#template = template;
+    this.#summary = summary;
+    this.#used = used;
+  }
+
+  /** Show an answer for one picture. */
+  show(result) {
+    this.clear();
+    for (const { id, face } of numbered(result.faces)) this.#card(id).update(face);
+    this.#summarise(result);
+  }
+
+  /** Show an answer of a stream: cards of faces that are still there are kept. */
+  follow(result, time) {
+    for (const { id, face } of numbered(result.faces)) {
+      const card = this.#card(id);
+      card.update(face);
+      card.remember(time, face);
+    }
+    for (const [id, card] of this.#cards) {
+      if (time - card.seen > AWAY_MS) this.#remove(id);
+      else card.away = card.seen < time;
+    }
+    this.#summarise(result);
+  }
+
+  clear(text = "") {
+    for (const id of [...this.#cards.keys()]) this.#remove(id);
+    this.#say(this.#summary, text);
+    this.#say(this.#used, "");
+  }
+
+  /** Show why: `reasons` is [{head, label, url}], of which `chosen` lies over the picture. */
+  explain(id, reasons, chosen, choose) {
+    for (const [other, card] of this.#cards) card.explain(other === id ? reasons : [], chosen, choose);
+  }
+
+  #card(id) {
+    if (!this.#cards.has(id)) {
+      const card = new Card(this.#template, id);
+      card.onwhy = () => this.dispatchEvent(new CustomEvent("why", { detail: id }));
+      this.#cards.set(id, card);
+      this.#list.append(card.element);
+    }
+    return this.#cards.get(id);
+  }
+
+  #remove(id) {
+    this.#cards.get(id).element.remove();
+    this.#cards.delete(id);
+  }
+
+  #summarise({ faces, models }) {
+    this.#say(this.#summary, `${counted(faces.length, "face")} found.`);
+    this.#say(this.#used, `Answered by ${[...new Set(Object.values(models))].join(", ")}.`);
+  }
+
+  /** Readers of the screen are told again of each text that is set, so only news is. */
+  #say(element, text) {
+    if (element.textContent !== text) element.textContent = text;
+  }
+}
+
+class Card {
+  #parts;
+  #bars = new Map();
+  #history = new History();
+  seen = Infinity;
+
+  constructor(template, id) {
+    this.element = template.content.cloneNode(true).firstElementChild;
+    this.element.dataset.id = id;
+    const part = (name) => this.element.querySelector(name);
+    this.#parts = {
+      answers: part(".answers"),
+      bars: part(".bars"),
+      why: part(".why"),
+      history: part(".history"),
+      reasons: part(".reasons"),
+    };
+    part(".badge").textContent = id;
+    this.#parts.why.setAttribute("aria-label", `Why? Face ${id}`);
+    this.#parts.why.onclick = () => this.onwhy();
+  }
+
+  set away(away) {
+    this.element.classList.toggle("away", away);
+  }
+
+  update(face) {
+    const said = predictions(face);
+    this.#parts.why.hidden = !said.length;
+    this.#parts.answers.replaceChildren(...said.map(answer));
+    this.#parts.bars.hidden = !face.emotion;
+    for (const [label, share] of Object.entries(face.emotion?.probabilities ?? {})) {
+      this.#setBar(label, share);
+    }
+  }
+
+  /** Put a frame's emotions into the history, and draw it. */
+  remember(time, face) {
+    this.seen = time;
+    if (!face.emotion) return;
+    this.#parts.history.hidden = false;
+    this.#history.add(time, face.emotion.probabilities);
+    this.#history.draw(this.#parts.history.querySelector("canvas"));
+  }
+
+  explain(reasons, chosen, choose) {
+    this.element.classList.toggle("chosen", reasons.length > 0);
+    this.#parts.reasons.hidden = reasons.length === 0;
+    this.#parts.reasons.replaceChildren(
+      ...reasons.map((reason) => reasonButton(reason, reason.head === chosen, choose)),
+    );
+  }
+
+  #setBar(label, share) {
+    if (!this.#bars.has(label)) this.#bars.set(label, this.#addBar(label));
+    const { fill, text } = this.#bars.get(label);
+    fill.style.setProperty("--share", `${share * 100}%`);
+    text.textContent = percent(share);
+  }
+
+  #addBar(label) {
+    const [row, name, text] = [element("li"), element("span", "", label), element("span", "percent")];
+    const [track, fill] = [element("span", "track"), element("span", "fill")];
+    fill.style.setProperty("--colour", COLOURS[label] ?? COLOURS.neutral);
+    track.append(fill);
+    row.append(name, track, text);
+    this.#parts.bars.append(row);
+    return { fill, text };
+  }
+}
+
+function answer({ head, label, probability, uncertain }) {
+  const span = element("span");
+  span.dataset.head = head;
+  span.append(head === "age" ? `age ${label}` : label, " ", element("span", "percent", percent(probability)));
+  if (uncertain) span.append(" ", element("span", "uncertain", "uncertain"));
+  return span;
+}
+
+function reasonButton({ head, label, url }, pressed, choose) {
+  const [button, image] = [element("button"), element("img")];
+  button.type = "button";
+  button.setAttribute("aria-pressed", pressed);
+  button.onclick = () => choose(pressed ? null : head);
+  image.src = url;
+  image.alt = "";
+  button.append(image, `${head}: ${label}`);
+  return button;
+}
+
+function element(name, className = "", text = "") {
+  const made = document.createElement(name);
+  made.className = className;
+  made.textContent = text;
+  return made;
+}

@@ -1,0 +1,77 @@
+/** Sends what a video shows as fast as answers come, and no faster. */
+
+const QUALITY = 0.85;
+
+export class Live extends EventTarget {
+  #video;
+  #stream;
+  #canvas = document.createElement("canvas");
+  #spacing = 0;
+  #stopped = null;
+  side = 640;
+
+  constructor(video, stream) {
+    super();
+    this.#video = video;
+    this.#stream = stream;
+    stream.addEventListener("reply", ({ detail }) => this.#pace(detail.message));
+  }
+
+  get running() {
+    return this.#stopped !== null;
+  }
+
+  start(options) {
+    this.stop();
+    this.#spacing = 0;
+    this.#stopped = new AbortController();
+    this.#stream.open(options);
+    this.#send(this.#stopped.signal);
+  }
+
+  stop() {
+    this.#stopped?.abort();
+    this.#stopped = null;
+    this.#stream.close();
+  }
+
+  /** A frame is sent when the server is done with about the one before: waiting there only ages it. */
+  #pace({ timings_ms: timings }) {
+    if (timings) this.#spacing += (timings.total - this.#spacing) * (this.#spacing ? 0.2 : 1);
+  }
+
+  async #send(signal) {
+    let next = 0;
+    while (await this.#frame(signal)) {
+      if (performance.now() < next || !(await this.#stream.ready()) || signal.aborted) continue;
+      const blob = await this.#grab();
+      if (!blob || signal.aborted) continue;
+      next = performance.now() + 0.9 * this.#spacing;
+      this.dispatchEvent(new CustomEvent(this.#stream.send(blob) ? "sent" : "toolarge"));
+    }
+  }
+
+  /** Wait for the video's next frame; false once stopped. */
+  #frame(signal) {
+    return new Promise((resolve) => {
+      if (signal.aborted) return resolve(false);
+      const stop = () => resolve(false);
+      signal.addEventListener("abort", stop, { once: true });
+      this.#video.requestVideoFrameCallback(() => {
+        signal.removeEventListener("abort", stop);
+        resolve(!signal.aborted);
+      });
+    });
+  }
+
+  /** The frame that the video shows, as a JPEG whose longer side is at most `side`. */
+  #grab() {
+    const { videoWidth: width, videoHeight: height } = this.#video;
+    const scale = Math.min(1, this.side / Math.max(width, height));
+    this.#canvas.width = Math.max(1, Math.round(width * scale));
+    this.#canvas.height = Math.max(1, Math.round(height * scale));
+    const context = this.#canvas.getContext("2d");
+    context.drawImage(this.#video, 0, 0, this.#canvas.width, this.#canvas.height);
+    return new Promise((resolve) => this.#canvas.toBlob(resolve, "image/jpeg", QUALITY));
+  }
+}

@@ -1,0 +1,67 @@
+/** What was given to look at, photos and videos: a row of buttons, of which one is chosen. */
+
+import { counted } from "./labels.js";
+
+export class Strip extends EventTarget {
+  #row;
+  #items = [];
+  #chosen = null;
+
+  constructor(row) {
+    super();
+    this.#row = row;
+  }
+
+  /** @returns the new items; the first of them is chosen */
+  add(files) {
+    const items = files.map((file) => this.#make(file));
+    this.#row.hidden = this.#items.length < 2;
+    if (items.length) this.choose(items[0]);
+    return items;
+  }
+
+  get chosen() {
+    return this.#chosen;
+  }
+
+  get photos() {
+    return this.#items.filter(({ isVideo }) => !isVideo);
+  }
+
+  /** Choose an item, or none: null. */
+  choose(item) {
+    this.#chosen = item;
+    for (const { button, ...other } of this.#items) button.setAttribute("aria-pressed", other.id === item?.id);
+    item?.button.scrollIntoView({ block: "nearest", inline: "nearest" });
+    if (item) this.dispatchEvent(new CustomEvent("choose", { detail: item }));
+  }
+
+  /** Show on an item's button what became of it. */
+  update({ button, result, problem }) {
+    button.classList.toggle("failed", Boolean(problem));
+    const text = problem ? "failed" : result ? counted(result.faces.length, "face") : "waiting";
+    button.querySelector(".state").textContent = text;
+  }
+
+  #make(file) {
+    const button = document.createElement("button");
+    button.type = "button";
+    const isVideo = file.type.startsWith("video/");
+    const item = {
+      id: this.#items.length, file, isVideo, button, time: 0,
+      url: isVideo ? null : URL.createObjectURL(file),
+    };
+    const image = document.createElement("img");
+    image.src = item.url ?? "web/film.svg";
+    image.alt = "";
+    const [name, state] = [document.createElement("span"), document.createElement("span")];
+    name.textContent = file.name;
+    state.className = "state";
+    state.textContent = isVideo ? "video" : "waiting";
+    button.append(image, name, state);
+    button.onclick = () => this.choose(item);
+    this.#row.append(button);
+    this.#items.push(item);
+    return item;
+  }
+}
