@@ -129,13 +129,14 @@ async def test_an_error_carries_what_the_server_said(served: Served) -> None:
 
 async def test_keys_and_rates(tiny_models: Path, photo: bytes) -> None:
     async with serving(models_dir=tiny_models, api_keys=("k1",), rate_limit="1/hour") as served:
-        with pytest.raises(client.Unauthorized):
-            await AsyncClient(url(served)).analyze(photo)
-        mien = AsyncClient(url(served), "k1")
-        await mien.analyze(photo)
-        # An hour is longer than it waits, so this is raised at once.
-        with pytest.raises(client.RateLimited) as caught:
+        async with AsyncClient(url(served)) as stranger:
+            with pytest.raises(client.Unauthorized):
+                await stranger.analyze(photo)
+        async with AsyncClient(url(served), "k1") as mien:
             await mien.analyze(photo)
+            # An hour is longer than it waits, so this is raised at once.
+            with pytest.raises(client.RateLimited) as caught:
+                await mien.analyze(photo)
         assert (caught.value.retry_after_s or 0) > 3000
 
 
