@@ -63,20 +63,26 @@ def explain(name: str, models: Models = Path("models")) -> None:
 @app.command()
 def detector(
     keras_file: Annotated[Path, typer.Argument(help="model.keras of a detector's run")],
-    out: Annotated[Path, typer.Option(help="folder of model.onnx")],
+    scenes: Annotated[Path, typer.Argument(help="as for `python -m training train-detector`")],
     recipe: Annotated[str, typer.Option(help="that the run was of")] = "detector",
+    yunet: Annotated[Path | None, typer.Option(help="YuNet-format ONNX file to compare")] = None,
+    haar: Annotated[bool, typer.Option(help="compare OpenCV's cascade")] = True,
+    models: Models = Path("models"),
 ) -> None:
-    """Write OUT/model.onnx of a detector and compare it with Keras on noise of several sizes."""
-    import numpy as np
-
-    from export.detector import convert, parity
+    """Write models/NAME of a detector: ONNX, compared with Keras; threshold, figures and card."""
+    from export.detection.folder import publish
+    from training.detecting import open_peers
     from training.detection.recipe import load_recipe
+    from training.detection.scenes import load, parts
 
-    path = convert(load_recipe(recipe), keras_file, out)
-    rng = np.random.default_rng(0)
-    shapes = ((1, 32, 32, 3), (2, 96, 160, 3), (1, 480, 640, 3))
-    worst = parity(keras_file, path, [rng.integers(0, 256, s, np.uint8) for s in shapes])
-    typer.echo(f"{path}: {path.stat().st_size} bytes, differs from Keras by at most {worst:.1e}")
+    peers = open_peers(yunet, haar=haar)
+    card = publish(load_recipe(recipe), keras_file, models, parts(load(scenes)), peers)
+    best = ", ".join(f"{m.name} {m.value:.3f}" for m in card.metrics if m.size_px == "all")
+    typer.echo(
+        f"{card.id}: sha256 {card.sha256[:12]}..., differs from Keras by at most "
+        f"{card.parity.max_abs_error:.1e}; threshold {card.threshold}, {best}, "
+        f"{card.times[0].ms} ms"
+    )
 
 
 app.command()(converting.convert)

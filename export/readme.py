@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from service.card import ModelCard
+from service.card import Card, ModelCard
 from training.evaluate import EVALUATION_FILE
 from training.recipe import FOLDER, Recipe, recipe_path
 from training.tables import summary
@@ -135,7 +135,7 @@ def figures_section(card: ModelCard, folder: Path) -> list[str]:
     ]
 
 
-def limits_section(card: ModelCard) -> list[str]:
+def limits_section(card: Card) -> list[str]:
     """Lines on what the model must not be used for."""
     return [
         "## Limits, and what it must not be used for",

@@ -1,4 +1,4 @@
-"""`python -m training train RECIPE`, `publish RECIPE`, `evaluate NAME`, `train-detector DATA`."""
+"""`python -m training train RECIPE`, `publish RECIPE`, `evaluate NAME`, `train-detector SCENES`."""
 
 from __future__ import annotations
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from service.core.ports import Detector
 
 Scenes = Annotated[
@@ -42,37 +44,44 @@ def train_detector(
     DetectorRun(plan, scenes, out / plan.name, seed).train()
 
 
-def evaluate_detector(
-    data: Scenes,
-    ours: Annotated[
-        list[Path], typer.Option(help="ONNX file of `export detector`; may come twice")
-    ] = [],  # noqa: B006
-    yunet: Annotated[Path | None, typer.Option(help="YuNet-format ONNX file")] = None,
-    haar: Annotated[bool, typer.Option(help="OpenCV's cascade as well")] = True,
-    limit: Annotated[int, typer.Option(min=0, help="so many scenes of the part; 0 is all")] = 0,
-    out: Annotated[Path | None, typer.Option(help="the record as JSON")] = None,
-) -> None:
-    """Measure detectors on the validation scenes in one run: AP, recall and time, by face size."""
+def open_peers(yunet: Path | None, *, haar: bool) -> dict[str, Detector]:
+    """What a detector of ours is measured against, by name.
+
+    Raises:
+        ModelError: the file is not of YuNet's format, or this OpenCV has no cascades.
+    """
     from service.runtime.haar import HaarDetector
     from service.runtime.session import SessionOptions
     from service.runtime.yunet import YunetDetector
-    from training.detection.evaluate import CellDetector, evaluate, table, write
+
+    peers: dict[str, Detector] = {}
+    if yunet:
+        peers["yunet"] = YunetDetector(yunet, options=SessionOptions(provider="cpu"))
+    if haar:
+        peers["haar"] = HaarDetector()
+    return peers
+
+
+def evaluate_detector(
+    folder: Path, data: Path, peers: Mapping[str, Detector], sides: Sequence[int], limit: int
+) -> None:
+    """Measure `models/NAME` at each longer side, and its peers; 0 scenes for all, and a record."""
+    from service.runtime.detector import MienDetector
+    from service.runtime.session import SessionOptions
+    from training.detection.evaluate import evaluate, evenly, table, write
     from training.detection.scenes import load, parts
 
-    detectors: dict[str, Detector] = {f"{path}": CellDetector(path) for path in ours}
-    if yunet:
-        detectors["yunet"] = YunetDetector(yunet, options=SessionOptions(provider="cpu"))
-    if haar:
-        detectors["haar"] = HaarDetector()
-    if not detectors:
-        raise typer.BadParameter("there is no detector to measure")
+    options = SessionOptions(provider="cpu", threads=1)
+    ours = MienDetector(folder, options=options)
+    detectors: dict[str, Detector] = {ours.card.name: ours}
+    for side in sides:
+        at_side = MienDetector(folder, max_side=side, options=options)
+        detectors[f"{ours.card.name}, {at_side.max_side} px"] = at_side
     scenes = parts(load(data))["validation"]
-    # Evenly from the whole part, whose sets follow one another.
-    scenes = scenes[:: max(len(scenes) // limit, 1)][:limit] if limit else scenes
-    record = evaluate(detectors, scenes)
+    record = evaluate({**detectors, **peers}, evenly(scenes, limit) if limit else scenes)
     typer.echo("\n".join(table(record)))
-    if out:
-        write(record, out)
+    if not limit:
+        write(record, ours.card, folder)
 
 
-COMMANDS = (train_detector, evaluate_detector)
+COMMANDS = (train_detector,)

@@ -7,18 +7,47 @@ from typing import Annotated
 
 import typer
 
+from training import detecting
+
 Models = Annotated[Path, typer.Option(help="where model folders are")]
 ModelFolders = Annotated[
     list[Path], typer.Option("--models", help="folder of model folders; may come twice")
 ]
-Data = Annotated[list[str], typer.Option(help="SET=PATH, once for each set")]
 Folds = Annotated[
     int, typer.Option(min=0, help="also mean and deviation over so many folds; nothing is trained")
 ]
 
 
-def evaluate(name: str, data: Data, models: Models = Path("models"), folds: Folds = 0) -> None:
-    """Measure `models/NAME/model.onnx` on validation parts; writes evaluation.json, .md, .png."""
+def evaluate(
+    name: str,
+    scenes: Annotated[
+        Path | None, typer.Argument(help="of a detector: as for train-detector")
+    ] = None,
+    data: Annotated[list[str], typer.Option(help="SET=PATH, once for each set")] = [],  # noqa: B006
+    models: Models = Path("models"),
+    folds: Folds = 0,
+    yunet: Annotated[
+        Path | None, typer.Option(help="YuNet-format ONNX file, beside a detector")
+    ] = None,
+    haar: Annotated[bool, typer.Option(help="OpenCV's cascade, beside a detector")] = True,
+    max_side: Annotated[
+        list[int], typer.Option(help="a detector at this longer side too; may come twice")
+    ] = [],  # noqa: B006
+    limit: Annotated[
+        int, typer.Option(min=0, help="so many scenes, and nothing is written; 0 for all")
+    ] = 0,
+) -> None:
+    """Measure `models/NAME/model.onnx` on validation parts; writes evaluation.json, .md, .png.
+
+    A detector is measured on SCENES, in one run with YuNet and Haar: AP and recall by face size,
+    and time.
+    """
+    if scenes is not None:
+        peers = detecting.open_peers(yunet, haar=haar)
+        detecting.evaluate_detector(models / name, scenes, peers, max_side, limit)
+        return
+    if not data:
+        raise typer.BadParameter("a model needs --data SET=PATH, a detector its SCENES")
     from training import tables
     from training.datasets import load_validation
     from training.evaluate import evaluate as measure

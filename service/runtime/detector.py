@@ -82,7 +82,9 @@ class MienDetector:
         found = [self._search(letterbox(pixels, (self._side, self._side)), threshold)]
         if self._tiles > 1 and max(pixels.shape[:2]) > self._side:
             found += self._search_tiles(pixels, threshold)
-        faces = joined(found).faces(MAX_IOU) or self._filling(pixels, threshold)
+        if not any((part.scores >= self.card.threshold).any() for part in found):
+            found.append(self._filling(pixels, threshold))
+        faces = joined(found).faces(MAX_IOU)
         return [face for face in faces if face.box.side >= min_face_px]
 
     def _search(self, boxed: Letterbox, threshold: float) -> Candidates:
@@ -96,11 +98,10 @@ class MienDetector:
             for tile in tiles(boxed, self._side)
         ]
 
-    def _filling(self, pixels: Pixels, threshold: float) -> list[Face]:
-        boxed = with_margin(letterbox(pixels, (_SMALL, _SMALL)), _MARGIN)
-        least = _FILLING * min(pixels.shape[:2])
-        faces = self._search(boxed, threshold).faces(MAX_IOU)
-        return [face for face in faces if face.box.side >= least]
+    def _filling(self, pixels: Pixels, threshold: float) -> Candidates:
+        found = self._search(with_margin(letterbox(pixels, (_SMALL, _SMALL)), _MARGIN), threshold)
+        sides = np.sqrt(found.boxes[:, 2:].prod(axis=1))
+        return found.take(sides >= _FILLING * min(pixels.shape[:2]))
 
     def _candidates(self, boxed: Letterbox, threshold: float) -> Candidates:
         frame = filled_up(boxed, MULTIPLE).pixels

@@ -12,53 +12,17 @@ from typing import Any
 import cv2
 import numpy as np
 
+from service.card import DetectorCard
 from service.core.ports import Detector
-from service.runtime.session import OrtSession, SessionOptions
-from service.types import Box, Face, Pixels
-from service.vision.cells import MULTIPLE, decode
-from service.vision.geometry import letterbox, nms, working_size
 from training.detection.measure import Judged, figures
 from training.detection.scenes import Scene
+from training.tables import EVALUATION_FILE
 
 LEAST_SCORE = 0.02
 """Finds of a lower score are not looked at."""
 TIMED = 60
 """Scenes that times are taken of, besides the large picture."""
 LARGE = (640, 480)
-MAX_IOU = 0.45
-_CPU = SessionOptions(provider="cpu", threads=1)
-
-
-class CellDetector:
-    """A network of `training.networks.detector` in ONNX Runtime, as it is measured."""
-
-    def __init__(self, path: Path, *, max_side: int = 640) -> None:
-        """Load the ONNX file.
-
-        Raises:
-            ModelError: ONNX Runtime cannot load it.
-        """
-        self.id, self.max_side = path.parent.name or path.stem, max_side
-        self._session = OrtSession(path, _CPU)
-
-    def detect(self, pixels: Pixels, *, threshold: float | None, min_face_px: float) -> list[Face]:
-        """Find faces; see `service.core.ports.Detector`."""
-        bounds = (self.max_side, self.max_side)
-        width, height = (-(-n // MULTIPLE) * MULTIPLE for n in working_size(pixels, bounds))
-        boxed = letterbox(pixels, bounds, (width, height))
-        (cells,) = self._session.run("image", boxed.pixels[np.newaxis], ["cells"])
-        boxes, points, scores = decode(
-            cells[0], width, height, 0.5 if threshold is None else threshold
-        )
-        kept = nms(boxes, scores, MAX_IOU)
-        found = zip(
-            boxed.restore_boxes(boxes[kept]),
-            boxed.restore_points(points[kept]),
-            scores[kept],
-            strict=True,
-        )
-        faces = [Face(Box(*box.tolist()), float(score), five) for box, five, score in found]
-        return [face for face in faces if face.box.side >= min_face_px]
 
 
 def evaluate(detectors: Mapping[str, Detector], scenes: Sequence[Scene]) -> dict[str, Any]:
@@ -72,8 +36,8 @@ def evaluate(detectors: Mapping[str, Detector], scenes: Sequence[Scene]) -> dict
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:
-        judged = {name: _judged(detector, scenes) for name, detector in detectors.items()}
-        ms = _times(detectors, scenes[:TIMED])
+        judged = {name: judge(detector, scenes) for name, detector in detectors.items()}
+        ms = _times(detectors, evenly(scenes, TIMED))
     finally:
         cv2.setNumThreads(threads)
     return {
@@ -108,12 +72,19 @@ def table(record: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def write(record: Mapping[str, Any], path: Path) -> None:
-    """Write the record as JSON."""
-    path.write_text(json.dumps(record, indent=1) + "\n")
+def write(record: Mapping[str, Any], card: DetectorCard, folder: Path) -> None:
+    """Write `folder/evaluation.json`: the record, and which file it is of."""
+    whole = {"model": card.name, "sha256": card.sha256, **record}
+    (folder / EVALUATION_FILE).write_text(json.dumps(whole, indent=1) + "\n")
 
 
-def _judged(detector: Detector, scenes: Sequence[Scene]) -> list[tuple[Judged, Judged]]:
+def evenly(scenes: Sequence[Scene], count: int) -> Sequence[Scene]:
+    """So many of them from the whole part, whose sets follow one another."""
+    return scenes[:: max(len(scenes) // count, 1)][:count]
+
+
+def judge(detector: Detector, scenes: Sequence[Scene]) -> list[tuple[Judged, Judged]]:
+    """What a detector finds in each scene, as for `all` and as for `drawn` of `evaluate`."""
     result = []
     for scene in scenes:
         faces = detector.detect(scene.pixels(), threshold=LEAST_SCORE, min_face_px=0)

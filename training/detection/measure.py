@@ -88,7 +88,36 @@ def match(image: Judged, low: float, high: float) -> NDArray[np.int8]:
     return verdicts
 
 
+def best_threshold(images: Sequence[Judged]) -> float:
+    """Score above which finds have the highest F1: halfway between the last of them and the next.
+
+    Raises:
+        ValueError: nothing that was found is a face.
+    """
+    right, scores, faces = _ranked(images, *SIZES["all"])
+    if not right.any():
+        raise ValueError("nothing that was found is a face: train longer")
+    hits = np.cumsum(right)
+    last = int(np.argmax(2 * hits / (faces + np.arange(1, len(right) + 1))))
+    return round(float(scores[last : last + 2].mean()), 3)
+
+
 def _figures(images: Sequence[Judged], low: float, high: float) -> dict[str, Any]:
+    right, _, faces = _ranked(images, low, high)
+    return {
+        "faces": faces,
+        "ap": round(average_precision(right, faces), 4),
+        "recall": round(recall_at(right, faces, FALSE_PER_IMAGE * len(images)), 4),
+    }
+
+
+def _ranked(
+    images: Sequence[Judged], low: float, high: float
+) -> tuple[NDArray[np.bool_], Floats, int]:
+    """Whether each find that counts is a face, and its score, best first; how many faces there are.
+
+    Finds of all images together.
+    """
     faces, scores, verdicts = 0, [], []
     for image in images:
         sides = np.sqrt(image.truth[:, 2:].prod(axis=1))
@@ -96,10 +125,7 @@ def _figures(images: Sequence[Judged], low: float, high: float) -> dict[str, Any
         scores.append(np.sort(image.scores)[::-1])
         verdicts.append(match(image, low, high))
     every = np.concatenate([*verdicts, np.zeros(0, np.int8)])
-    best = np.argsort(-np.concatenate([*scores, np.zeros(0, np.float32)]), kind="stable")
-    counted = every[best][every[best] >= 0]
-    return {
-        "faces": faces,
-        "ap": round(average_precision(counted == 1, faces), 4),
-        "recall": round(recall_at(counted == 1, faces, FALSE_PER_IMAGE * len(images)), 4),
-    }
+    ranked = np.concatenate([*scores, np.zeros(0, np.float32)])
+    best = np.argsort(-ranked, kind="stable")
+    counted = best[every[best] >= 0]
+    return every[counted] == 1, ranked[counted], faces

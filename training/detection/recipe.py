@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from service.card import Dataset
 from training.detection.augment import Augment
 from training.recipe import Training
 
@@ -23,6 +24,9 @@ class DetectorRecipe(BaseModel):
     version: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$")]
     summary: str
     source: str
+    licence: str
+    limits: tuple[str, ...]
+    data: tuple[Dataset, ...]
     network_options: dict[str, Any] = {}
     side: int = Field(gt=0, multiple_of=32)
     """Of the square pictures it learns from, in pixels."""

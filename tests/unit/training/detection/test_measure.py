@@ -3,7 +3,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from training.detection.measure import Judged, average_precision, figures, match, recall_at
+from training.detection.measure import (
+    Judged,
+    average_precision,
+    best_threshold,
+    figures,
+    match,
+    recall_at,
+)
 
 
 def judged(
@@ -61,3 +68,11 @@ def test_nothing_found_and_nothing_there() -> None:
     assert figures([judged([], [])])["all"] == {"faces": 0, "ap": 0.0, "recall": 0.0}
     assert figures([judged([[0, 0, 9, 9]], [])])["all"]["ap"] == 0
     assert figures([])["all"]["faces"] == 0
+
+
+def test_the_best_threshold_lies_between_faces_and_false_finds() -> None:
+    places = [[0.0, 0, 20, 20], [40, 0, 20, 20], [80, 0, 20, 20], [120, 0, 20, 20]]
+    found = [[*place, score] for place, score in zip(places, [0.9, 0.7, 0.5, 0.1], strict=True)]
+    assert best_threshold([judged(places[:2], found)]) == 0.6
+    with pytest.raises(ValueError, match="nothing"):
+        best_threshold([judged([], found[:1])])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -9,14 +10,20 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from export.detector import convert, parity
+from export.convert import load_keras
+from export.detection.folder import publish
+from export.detection.graph import convert, parity
+from service.card import load_detector_card
+from service.runtime.detector import MienDetector
+from service.runtime.session import SessionOptions
 from service.vision.cells import grid
+from tests.detectors import stub_detector
 from tests.unit.training.makers import face
+from tests.yunet import stub_yunet
 from training.__main__ import app
 from training.datasets import Part
 from training.detection.augment import Augment
 from training.detection.batches import SceneBatches
-from training.detection.evaluate import CellDetector, evaluate, table
 from training.detection.recipe import FOLDER, DetectorRecipe, load_recipe
 from training.detection.scenes import Scene, scene
 from training.detection.train import DetectorRun
@@ -32,6 +39,9 @@ def recipe(epochs: int = 2) -> DetectorRecipe:
         version="1.0.0",
         summary="A tiny one.",
         source="test",
+        licence="none",
+        limits=("for tests",),
+        data=(),
         network_options=TINY,
         side=64,
         tune_side=64,
@@ -97,27 +107,80 @@ def test_a_stopped_run_ends_as_one_that_never_stopped(
     assert set(history["epochs"][0]["tune"]["all"]) == {"faces", "ap", "recall"}
 
 
-@pytest.mark.filterwarnings("ignore:__array__")
-def test_onnx_is_keras_and_can_be_measured(parts: dict[Part, list[Scene]], tmp_path: Path) -> None:
+@pytest.fixture
+def keras_file(tmp_path: Path) -> Path:
     model = detector.build(**TINY)
     rng = np.random.default_rng(0)
     # Untrained, heads say next to nothing: weights and statistics that matter everywhere.
     model.set_weights([np.abs(rng.normal(0.2, 0.3, w.shape)) for w in model.get_weights()])
     model.save(tmp_path / "model.keras")
-    path = convert(recipe(), tmp_path / "model.keras", tmp_path / "onnx")
-    again = convert(recipe(), tmp_path / "model.keras", tmp_path / "again")
+    return tmp_path / "model.keras"
+
+
+@pytest.mark.filterwarnings("ignore:__array__")
+def test_onnx_is_keras(keras_file: Path, tmp_path: Path) -> None:
+    path = convert(recipe(), keras_file, tmp_path / "onnx")
+    again = convert(recipe(), keras_file, tmp_path / "again")
     assert path.read_bytes() == again.read_bytes()
+    rng = np.random.default_rng(0)
     images = [rng.integers(0, 256, size, np.uint8) for size in [(1, 32, 32, 3), (3, 64, 96, 3)]]
+    model = load_keras(keras_file)
     largest = float(np.abs(np.asarray(model(images[1].astype(np.float32)))).max())
     assert largest > 1
-    assert parity(tmp_path / "model.keras", path, images) < 1e-4 * largest
-
-    record = evaluate({"ours": CellDetector(path)}, parts["validation"])
-    assert record["detectors"]["ours"]["all"]["all"]["faces"] == 2
-    assert record["detectors"]["ours"]["ms"]["large"] > 0
-    assert table(record)[-1].startswith("| ours |")
+    assert parity(keras_file, path, images) < 1e-4 * largest
 
 
-def test_the_commands_are_there() -> None:
-    for command in ("train-detector", "evaluate-detector"):
-        assert CliRunner().invoke(app, [command, "--help"]).exit_code == 0
+@pytest.mark.filterwarnings("ignore:__array__")
+def test_a_run_becomes_a_served_folder(
+    parts: dict[Part, list[Scene]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    DetectorRun(recipe(1), parts, tmp_path / "run").train()
+    # A network that finds one of its few faces takes minutes; what is judged here is the way.
+    monkeypatch.setattr("export.detection.folder.best_threshold", lambda images: 0.25)
+    card = publish(recipe(1), tmp_path / "run" / "model.keras", tmp_path, parts, {})
+    folder = tmp_path / "tiny"
+    assert load_detector_card(folder) == card
+    assert card.threshold == 0.25
+    assert {m.size_px for m in card.metrics} == {"all", "16-32"}
+    assert {m.samples for m in card.metrics} == {2}
+    assert (card.times[0].width, card.times[0].threads) == (640, 1)
+    assert card.parameters == load_keras(folder / "model.keras").count_params()
+    record = json.loads((folder / "evaluation.json").read_text())
+    assert record["sha256"] == card.sha256
+    assert record["detectors"]["tiny"]["all"]["all"]["faces"] == 2
+    text = (folder / "README.md").read_text()
+    assert "# tiny@1.0.0" in text
+    assert "\n| tiny |" in text
+    served = MienDetector(folder, options=SessionOptions(provider="cpu"))
+    assert served.detect(np.zeros((50, 40, 3), np.uint8), threshold=None, min_face_px=1) == []
+
+
+def test_peers_are_measured_beside_ours(
+    parts: dict[Part, list[Scene]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stub_detector(tmp_path)
+    monkeypatch.setattr("training.detection.scenes.load", lambda path: [])
+    monkeypatch.setattr("training.detection.scenes.parts", lambda scenes: parts)
+    words = ["evaluate", "detector", "scenes.zip", "--models", str(tmp_path), "--no-haar"]
+    yunet = ["--yunet", str(stub_yunet(tmp_path / "yunet.onnx"))]
+    done = CliRunner().invoke(app, [*words, *yunet, "--max-side", "64"])
+    assert done.exit_code == 0, done.output
+    assert re.findall(r"^\| (\w.*?) \|", done.output, re.M) == [
+        "detector",
+        "detector",
+        "detector, 64 px",
+        "yunet",
+    ]
+    record = json.loads((tmp_path / "detector" / "evaluation.json").read_text())
+    assert record["model"] == "detector"
+    assert list(record["detectors"]) == ["detector", "detector, 64 px", "yunet"]
+    # A look at a few of them is no record.
+    (tmp_path / "detector" / "evaluation.json").unlink()
+    assert CliRunner().invoke(app, [*words, "--limit", "1"]).exit_code == 0
+    assert not (tmp_path / "detector" / "evaluation.json").exists()
+
+
+def test_a_detector_is_measured_on_scenes() -> None:
+    done = CliRunner().invoke(app, ["evaluate", "detector"])
+    assert done.exit_code == 2
+    assert "SCENES" in done.output

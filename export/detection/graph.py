@@ -13,12 +13,12 @@ from onnx import numpy_helper
 
 from export.convert import OPSET, load_keras
 from service.card import MODEL_FILE
+from service.runtime.detector import CELLS, IMAGE
 from service.runtime.session import OrtSession, SessionOptions
 from service.vision.cells import CHANNELS, STRIDES
 from training.detection.recipe import DetectorRecipe
 from training.networks import detector
 
-IMAGE, CELLS = "image", "cells"
 _TWICE = "twice"
 
 

@@ -1,0 +1,1 @@
+"""From a detector's `model.keras` to its served folder."""
