@@ -11,6 +11,26 @@ import numpy as np
 
 from service.vision.cells import CHANNELS, STRIDES
 
+COUNTS = {
+    "astronaut.png": 1,
+    "detection1.jpg": 1,
+    "detection2.jpg": 1,
+    "detection3.jpg": 1,
+    "detection4.jpg": 3,
+    "detection5.jpg": 3,
+    "detection6.jpg": 2,
+    "faces.jpg": 6,
+    "identification1.jpg": 4,
+    "multi_face.jpg": 5,
+    "Family1-Son1.jpg": 1,
+    "Family2-Lady1.jpg": 1,
+    "Family3-Man1.jpg": 1,
+    "dog.jpg": 0,
+    "house.jpg": 0,
+    "printed_text.jpg": 0,
+}
+"""Faces in the photos of ../shared/data/media, as the README there says."""
+
 
 def detector_fields(name: str, **changes: Any) -> dict[str, Any]:
     """The JSON of a detector's valid card, with `changes` to its top fields."""

@@ -13,6 +13,7 @@ from service.api.explanations import ExplainOut
 from service.api.schemas import AnalyzeOut
 from service.card import find_models, load_card
 from tests.api.conftest import served
+from tests.detectors import stub_detector
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -28,7 +29,9 @@ async def test_live_and_ready(client):
 
 
 async def test_models_are_their_cards(client):
-    models = (await client.get("/v1/models")).json()["models"]
+    shown = (await client.get("/v1/models")).json()
+    assert set(shown) == {"models", "detector"}
+    models = shown["models"]
     by_name = {model["name"]: model for model in models}
     assert list(by_name) == find_models(MODELS)
     for name, model in by_name.items():
@@ -39,6 +42,16 @@ async def test_models_are_their_cards(client):
         assert (await client.get(f"/v1/models/{name}")).json() == model
     defaults = [head for model in models for head in model["default"]]
     assert sorted(defaults) == ["age", "emotion", "gender"]
+
+
+async def test_the_detector_is_shown_beside_the_models(tmp_path):
+    async with served(detector="haar") as other:
+        haar = {"id": "haar@1.0.0", "provider": "cpu", "card": None}
+        assert (await other.get("/v1/models")).json()["detector"] == haar
+    async with served(detector="mien", detector_dir=stub_detector(tmp_path)) as other:
+        ours = (await other.get("/v1/models")).json()["detector"]
+    assert ours["id"] == "detector@1.0.0"
+    assert ours["card"]["threshold"] == 0.5
 
 
 async def test_open_inference_protocol(client):

@@ -11,11 +11,13 @@ from prometheus_client import CollectorRegistry
 
 from service import build
 from service.build import default_options, explain_defaults, image_limits, open_analyzer
+from service.card import load_detector_card
 from service.core.metrics import Metrics
 from service.core.pipeline import Analyzer, Options
 from service.errors import HashMismatch, ModelError, NotReady
 from service.settings import Settings
 from service.types import HEADS
+from tests.detectors import stub_detector
 from tests.fakes import FakeDetector, encode, make_model_folder, noise
 
 ALL: tuple[Any, ...] = HEADS
@@ -186,3 +188,31 @@ async def test_a_detector_on_the_wrong_provider_is_a_fault(
     monkeypatch.setattr(build, "YunetDetector", OnCuda)
     analyzer = opened(folder, detector="yunet", yunet_path=Path("y.onnx"), require_provider="cpu")
     assert "the detector runs on cuda" in str(analyzer.unready)
+
+
+def test_our_detector_is_opened_by_its_folder(folder: Path, tmp_path: Path) -> None:
+    ours = stub_detector(tmp_path)
+    metrics = Metrics(CollectorRegistry())
+    analyzer = opened(
+        folder,
+        metrics,
+        detector="mien",
+        detector_dir=ours,
+        detector_max_side=320,
+        detector_tiles=2,
+    )
+    card = load_detector_card(ours)
+    assert (analyzer.detector.id, analyzer.detector.card) == ("detector@1.0.0", card)
+    labels = {"name": "detector", "version": "1.0.0", "sha256": card.sha256, "provider": "cpu"}
+    assert metrics.registry.get_sample_value("mien_model_info", labels) == 1
+    (ours / "model.onnx").write_bytes(b"other")
+    with pytest.raises(HashMismatch, match="detector"):
+        opened(folder, detector="mien", detector_dir=ours)
+
+
+def test_a_detector_among_the_models_is_none_of_them(tmp_path: Path) -> None:
+    make_model_folder(tmp_path, "alpha")
+    stub_detector(tmp_path)
+    assert list(opened(tmp_path).models) == ["alpha"]
+    with pytest.raises(ModelError, match="no model 'detector'"):
+        opened(tmp_path, models=("detector",))

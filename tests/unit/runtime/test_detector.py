@@ -12,29 +12,12 @@ from service.errors import ModelError
 from service.runtime.haar import HaarDetector
 from service.runtime.session import SessionOptions
 from service.runtime.yunet import YunetDetector
+from tests.detectors import COUNTS
 from tests.yunet import stub_yunet
 
 ROOT = Path(__file__).parents[3]
 ASTRONAUT = ROOT / "tests" / "media" / "astronaut.jpg"
 CPU = SessionOptions(provider="cpu")
-COUNTS = {
-    "astronaut.png": 1,
-    "detection1.jpg": 1,
-    "detection2.jpg": 1,
-    "detection3.jpg": 1,
-    "detection4.jpg": 3,
-    "detection5.jpg": 3,
-    "detection6.jpg": 2,
-    "faces.jpg": 6,
-    "identification1.jpg": 4,
-    "multi_face.jpg": 5,
-    "Family1-Son1.jpg": 1,
-    "Family2-Lady1.jpg": 1,
-    "Family3-Man1.jpg": 1,
-    "dog.jpg": 0,
-    "house.jpg": 0,
-    "printed_text.jpg": 0,
-}
 
 
 def detect(detector, pixels, threshold=None, min_face_px=1.0):
