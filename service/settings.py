@@ -21,6 +21,8 @@ from service.types import HEADS
 
 _PREFIX = "MIEN_"
 _CONFIG = "MIEN_CONFIG"
+API_KEY = "MIEN_API_KEY"
+"""No setting: the key that `mien analyze --server` shows."""
 
 Names = Annotated[tuple[str, ...], NoDecode]
 """Comma-separated in the environment and on the command line, a list in the file."""
@@ -227,7 +229,7 @@ def load_settings(flags: Sequence[str] | None = None) -> Settings:
     Raises:
         ValueError: an unknown or wrong setting; pydantic's ValidationError is one.
     """
-    known = {_CONFIG, *(_PREFIX + name.upper() for name in Settings.model_fields)}
+    known = {_CONFIG, API_KEY, *(_PREFIX + name.upper() for name in Settings.model_fields)}
     if unknown := sorted(
         k for k in os.environ if k.upper().startswith(_PREFIX) and k.upper() not in known
     ):

@@ -13,23 +13,27 @@ _INK = (0, 0, 0)
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
-def annotate(pixels: Pixels, faces: Sequence[AnalyzedFace]) -> Pixels:
+def annotate(
+    pixels: Pixels, faces: Sequence[AnalyzedFace], tracks: Sequence[int] | None = None
+) -> Pixels:
     """Draw boxes, landmarks and labels.
 
     Args:
         pixels: uint8 (H, W, 3) BGR at the scale of the faces.
         faces: as a `Result` gives them.
+        tracks: the id of each face's track, to be written first; None for none.
 
     Returns:
         A copy with the drawing.
     """
     canvas = pixels.copy()
-    for analyzed in faces:
-        _draw(canvas, analyzed)
+    names = [[f"#{track}"] for track in tracks] if tracks is not None else [[]] * len(faces)
+    for analyzed, name in zip(faces, names, strict=True):
+        _draw(canvas, analyzed, name)
     return canvas
 
 
-def _draw(canvas: Pixels, analyzed: AnalyzedFace) -> None:
+def _draw(canvas: Pixels, analyzed: AnalyzedFace, name: Sequence[str]) -> None:
     box = analyzed.face.box
     thickness = max(1, round(max(canvas.shape[:2]) / 400))
     corner = (round(box.x), round(box.y))
@@ -38,7 +42,7 @@ def _draw(canvas: Pixels, analyzed: AnalyzedFace) -> None:
     if analyzed.face.landmarks is not None:
         for x, y in analyzed.face.landmarks:
             cv2.circle(canvas, (round(x), round(y)), 2 * thickness, _COLOR, cv2.FILLED)
-    texts = [_text(prediction) for prediction in analyzed.predictions.values()]
+    texts = [*name, *(_text(prediction) for prediction in analyzed.predictions.values())]
     _label(canvas, texts, corner, opposite, thickness)
 
 
