@@ -35,8 +35,10 @@ const live = new Live(byId.video, stream);
 
 /** What is shown and can be saved: {name, blob, result}, or null. */
 let shown = null;
-/** The name of what is live, or null. */
+/** What is live: {name, item}, or null; the camera is no item. */
 let playing = null;
+/** When the live figures began, by `performance.now()`. */
+let since = 0;
 /** Done when what was chosen is on the stage. */
 let staged = Promise.resolve();
 
@@ -91,7 +93,7 @@ function showAnswer({ file, result, problem }) {
 // Camera and video ----------------------------------------------------------------------------
 
 function stopLive() {
-  if (strip.chosen?.isVideo) strip.chosen.time = player.time;
+  if (playing?.item) playing.item.time = player.time;
   playing = null;
   live.stop();
   player.stop();
@@ -99,38 +101,50 @@ function stopLive() {
   byId.camera.textContent = "Use camera";
 }
 
-async function startLive(name, start, mirrored) {
-  playing = name;
+/** Go live once `start` plays, unless something else was chosen by then. */
+async function startLive(source, start, mirrored) {
+  playing = source;
   show(null);
   faces.clear("Looking for faces…");
-  await start();
-  if (playing !== name) return;
+  try {
+    await start();
+  } catch (error) {
+    if (playing !== source) return;
+    endLive();
+    throw error;
+  }
+  if (playing !== source) return;
   byId.welcome.hidden = true;
   byId.stats.hidden = false;
   stats.reset();
+  since = performance.now();
   stage.showVideo(player.size, mirrored);
   live.side = settings.side;
   live.start(settings.session);
 }
 
 async function toggleCamera() {
-  const running = playing === "camera";
   notice.clear();
-  stopLive();
-  if (running) return;
+  if (playing && !playing.item) return endLive();
   const camera = await openCamera();
+  stopLive();
   strip.choose(null);
   byId.camera.textContent = "Stop camera";
-  await startLive("camera", () => player.playCamera(camera), facesUser(camera));
+  await startLive({ name: "camera", item: null }, () => player.playCamera(camera), facesUser(camera));
 }
 
 function showVideo(item) {
-  return startLive(item.file.name, () => player.playFile(item.file, item.time), false);
+  return startLive({ name: item.file.name, item }, () => player.playFile(item.file, item.time), false);
 }
 
-/** Take an answer; it may be that of a frame which was sent before the stop. */
+/** Whether it was sent since the figures began; what was live before may still be answered. */
+function counts(frame) {
+  return frame.at >= since;
+}
+
 function takeReply({ frame, message }) {
   const now = performance.now();
+  if (!counts(frame)) return;
   if (message.type === "frame.dropped") return stats.count("dropped");
   if (message.type === "frame.error") {
     stats.count("errors");
@@ -138,27 +152,37 @@ function takeReply({ frame, message }) {
   }
   stats.answered(now, now - frame.at);
   if (!playing) return;
-  show({ name: playing === "camera" ? `camera-frame-${message.frame}.jpg` : playing, blob: frame.blob, result: message });
+  show({ name: playing.name, blob: frame.blob, result: message });
   stage.setFaces(message.faces, message.image);
   faces.follow(message, now);
 }
 
 // Why -----------------------------------------------------------------------------------------
 
-/** A face of a stream moves on: its frame is kept as a photo, and explained there. */
+/** Keep the frame that was answered last as a photo. */
 function keepFrame() {
   const { blob, result, name } = shown;
-  stopLive();
-  const file = new File([blob], name.replace(/(\.\w+)?$/, ".jpg"), { type: blob.type });
+  const file = new File([blob], `${name.replace(/\.\w+$/, "")}-${result.frame}.jpg`, { type: blob.type });
   const [item] = strip.add([file]);
   analysis.take(item, result);
+  byId.stats.hidden = false;
   return item;
+}
+
+/** Stop what is live, and leave the last frame to look at. */
+function endLive() {
+  if (shown) return keepFrame();
+  stopLive();
+  faces.clear();
+  stage.hide();
+  byId.welcome.hidden = false;
 }
 
 async function explain(id) {
   if (!shown) return;
   const face = shown.result.faces.find((other, index) => (other.track_id ?? index + 1) === id);
   if (!face) return;
+  // A face of a stream moves on.
   const item = playing ? keepFrame() : strip.chosen;
   const reasons = await analysis.why(item, face);
   await staged;
@@ -203,14 +227,18 @@ live.addEventListener("toolarge", () => {
   notice.fail("The frames are larger than the server takes. Choose a smaller side in the settings.");
 });
 stream.addEventListener("reply", ({ detail }) => takeReply(detail));
-stream.addEventListener("lost", ({ detail }) => stats.count("lost", detail));
-stream.addEventListener("state", ({ detail }) => (stats.connection = detail));
+stream.addEventListener("lost", ({ detail: frames }) => stats.count("lost", frames.filter(counts).length));
+stream.addEventListener("state", ({ detail: word }) => {
+  stats.connection = word;
+  if (word === "open") notice.settle();
+});
+stream.addEventListener("trouble", ({ detail }) => notice.mention(detail));
 stream.addEventListener("refused", ({ detail }) => {
-  stopLive();
+  endLive();
   notice.fail(detail);
 });
 player.addEventListener("gone", () => {
-  stopLive();
+  endLive();
   notice.fail("The camera was disconnected.");
 });
 

@@ -121,7 +121,9 @@ class Card {
     if (!face.emotion) return;
     this.#parts.history.hidden = false;
     this.#history.add(time, face.emotion.probabilities);
-    this.#history.draw(this.#parts.history.querySelector("canvas"));
+    const canvas = this.#parts.history.querySelector("canvas");
+    canvas.setAttribute("aria-label", `Emotions over the last 30 seconds: mostly ${this.#history.leading}`);
+    this.#history.draw(canvas);
   }
 
   explain(reasons, chosen, choose) {

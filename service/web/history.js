@@ -12,6 +12,15 @@ export class History {
     while (this.#samples[0].time < time - SPAN_MS) this.#samples.shift();
   }
 
+  /** The label that had most of the time. */
+  get leading() {
+    const totals = {};
+    for (const { probabilities } of this.#samples) {
+      for (const [label, share] of Object.entries(probabilities)) totals[label] = (totals[label] ?? 0) + share;
+    }
+    return Object.keys(totals).reduce((best, label) => (totals[label] > totals[best] ? label : best));
+  }
+
   /** Draw the last 30 seconds; now is at the right edge. */
   draw(canvas) {
     const ratio = window.devicePixelRatio;

@@ -6,7 +6,10 @@ export class Live extends EventTarget {
   #video;
   #stream;
   #canvas = document.createElement("canvas");
-  #spacing = 0;
+  /** Milliseconds that the server takes for a frame. */
+  #service = 0;
+  /** When the next frame may go, by `performance.now()`. */
+  #next = 0;
   #stopped = null;
   side = 640;
 
@@ -23,7 +26,7 @@ export class Live extends EventTarget {
 
   start(options) {
     this.stop();
-    this.#spacing = 0;
+    this.#service = this.#next = 0;
     this.#stopped = new AbortController();
     this.#stream.open(options);
     this.#send(this.#stopped.signal);
@@ -35,19 +38,24 @@ export class Live extends EventTarget {
     this.#stream.close();
   }
 
-  /** A frame is sent when the server is done with about the one before: waiting there only ages it. */
+  /** A frame goes when the server is about to be done with the one before: waiting only ages it. */
   #pace({ timings_ms: timings }) {
-    if (timings) this.#spacing += (timings.total - this.#spacing) * (this.#spacing ? 0.2 : 1);
+    if (timings) this.#service += (timings.total - this.#service) * (this.#service ? 0.2 : 1);
+    this.#next = this.#stream.unanswered ? this.#nearlyDone() : 0;
+  }
+
+  #nearlyDone() {
+    return performance.now() + 0.9 * this.#service;
   }
 
   async #send(signal) {
-    let next = 0;
     while (await this.#frame(signal)) {
-      if (performance.now() < next || !(await this.#stream.ready()) || signal.aborted) continue;
+      if (!(await this.#stream.ready()) || performance.now() < this.#next) continue;
       const blob = await this.#grab();
-      if (!blob || signal.aborted) continue;
-      next = performance.now() + 0.9 * this.#spacing;
-      this.dispatchEvent(new CustomEvent(this.#stream.send(blob) ? "sent" : "toolarge"));
+      if (!blob || signal.aborted || !(await this.#stream.ready())) continue;
+      const sent = this.#stream.send(blob);
+      if (this.#stream.unanswered === 1) this.#next = this.#nearlyDone();
+      this.dispatchEvent(new CustomEvent(sent ? "sent" : "toolarge"));
     }
   }
 

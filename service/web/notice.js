@@ -22,6 +22,11 @@ export class Notice {
     this.#element.hidden = true;
   }
 
+  /** What was going on is over; a failure stays until it was read. */
+  settle() {
+    if (this.#element.classList.contains("mild")) this.clear();
+  }
+
   #show(text, role) {
     this.#element.hidden = false;
     this.#element.classList.toggle("mild", role === "status");

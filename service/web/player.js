@@ -24,8 +24,9 @@ export class Player extends EventTarget {
     return { width: this.#video.videoWidth, height: this.#video.videoHeight };
   }
 
+  /** Where to go on, in seconds. */
   get time() {
-    return this.#video.currentTime;
+    return this.#video.ended ? 0 : this.#video.currentTime;
   }
 
   async playCamera(camera) {
@@ -43,7 +44,6 @@ export class Player extends EventTarget {
     try {
       await this.#start();
     } catch {
-      this.stop();
       throw new Error(`This browser cannot play ${file.name}. MP4 with H.264 and WebM work in most browsers.`);
     }
     this.#seek.max = this.#video.duration;

@@ -34,6 +34,11 @@ export class Stage extends EventTarget {
     this.#show(this.#video, size, mirrored);
   }
 
+  hide() {
+    this.setFaces([], this.#size);
+    this.#frame.hidden = true;
+  }
+
   /** The faces of what is shown; `size` is the picture's that their boxes refer to. */
   setFaces(faces, size) {
     this.#size = size;

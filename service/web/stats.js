@@ -40,6 +40,8 @@ export class Stats {
 
   #show() {
     for (const [name, value] of Object.entries(this.#counts)) this.#elements[name].textContent = value;
+    // It is the network's doing, and rare.
+    this.#elements.lost.parentElement.hidden = this.#counts.lost === 0;
     const span = this.#answers.at(-1) - this.#answers[0];
     const rate = span ? ((this.#answers.length - 1) * 1000) / span : 0;
     this.#elements.rate.textContent = rate ? rate.toFixed(1) : "–";

@@ -1,7 +1,8 @@
 /**
  * A session of `/v1/stream` that comes back by itself (docs/stream.md).
  *
- * Events: `reply` {frame: {blob, at}, message}, `lost` count, `state` text, `refused` sentence.
+ * Events: `reply` {frame: {blob, at}, message}, `lost` [frame, ...], `state` word, and as sentences `trouble`, after
+ * which it tries again, and `refused`, after which it does not.
  */
 
 import { sentence } from "./api.js";
@@ -64,6 +65,11 @@ export class Stream extends EventTarget {
     return this.#wanted;
   }
 
+  /** How many frames the server holds. */
+  get unanswered() {
+    return this.#unanswered.size;
+  }
+
   /** Send a frame; false where the server would not take so large a one. */
   send(blob) {
     if (blob.size > this.#limits.max_frame_bytes) return false;
@@ -119,7 +125,7 @@ export class Stream extends EventTarget {
   }
 
   #closed({ code, reason }) {
-    if (this.#unanswered.size) this.#tell("lost", this.#unanswered.size);
+    this.#tell("lost", [...this.#unanswered.values()]);
     const ended = this.#ending;
     this.#socket = this.#offered = this.#limits = null;
     this.#unanswered.clear();
@@ -135,7 +141,7 @@ export class Stream extends EventTarget {
   /** 1008 says why: a key, the rate, silence, or an option that cannot be met. */
   #refused(reason) {
     if (reason.startsWith("unauthorized")) {
-      this.#state("waiting for a key");
+      this.#state("needs a key");
       this.#keys.ask(this.#keys.value).then(() => this.#connect(), (error) => this.#refuse(error.message));
     } else if (reason.startsWith("rate_limited")) {
       this.#retry("The server limits how often streams are opened.");
@@ -158,7 +164,8 @@ export class Stream extends EventTarget {
   /** Twice as long from try to try, and not all clients of a server that restarts at once. */
   #retry(why) {
     const wait = Math.min(LONGEST_WAIT_MS, 500 * 2 ** this.#failures++) * (0.75 + Math.random() / 2);
-    this.#state(`${why} Trying again in ${Math.ceil(wait / 1000)} s.`);
+    this.#state("waiting");
+    this.#tell("trouble", `${why} Trying again in ${Math.ceil(wait / 1000)} s.`);
     setTimeout(() => this.#wanted && !this.#socket && this.#connect(), wait);
   }
 

@@ -1,0 +1,145 @@
+"""Camera and video files in the page: frames out, answers in, boxes on the faces."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+
+from tests.browser.clips import FACE, SIDE, offset
+from tests.browser.conftest import Opener, Tab
+
+BOXES = """() => {
+    const frame = document.getElementById("frame").getBoundingClientRect();
+    return [...document.querySelectorAll(".boxes button")].map((button) => {
+        const { x, y, width, height } = button.getBoundingClientRect();
+        return [x - frame.x, y - frame.y, width, height].map((value) => value / frame.width);
+    });
+}"""
+FIGURES = ("sent", "answered", "dropped", "errors")
+SENT, *_ENDS = (f"Number(document.getElementById('{name}').textContent)" for name in FIGURES)
+SETTLED = f"{SENT} > 0 && {SENT} === {' + '.join(_ENDS)}"
+ANSWERED = f"{_ENDS[0]} > 0"
+
+
+def results(tab: Tab) -> list[dict]:
+    return [message for message in tab.messages if message["type"] == "frame.result"]
+
+
+def mirrored(message: dict) -> list[list[float]]:
+    """The boxes of an answer as shares of the width, as a mirror shows them."""
+    width = message["image"]["width"]
+    boxes = [face["box"] for face in message["faces"]]
+    return [
+        [width - box["x"] - box["width"], box["y"], box["width"], box["height"]] for box in boxes
+    ] / np.float64(width)
+
+
+def test_camera_for_ten_seconds(tab: Tab) -> None:
+    tab.page.click("#camera")
+    tab.wait_for(ANSWERED)
+    seen = []
+    until = time.monotonic() + 10
+    while time.monotonic() < until:
+        figures = tab.figures()
+        assert figures["sent"] - figures["answered"] - figures["dropped"] - figures["errors"] <= 2
+        seen += tab.page.evaluate(BOXES)
+        tab.page.wait_for_timeout(200)
+    tab.shoot("camera")
+    assert (
+        tab.page.locator(".history canvas").first.get_attribute("aria-label").startswith("Emotions")
+    )
+    tab.page.click("#camera")
+    tab.wait_for(SETTLED)
+    tab.wait_for("document.getElementById('connection').textContent === 'closed'")
+    figures = tab.figures()
+    (closed,) = [message for message in tab.messages if message["type"] == "session.closed"]
+    assert figures["sent"] == closed["received"]
+    assert figures["answered"] == closed["processed"] == len(results(tab)) >= 4
+    assert figures["errors"] == figures["lost"] == 0
+    # Whatever was drawn is what was answered, and it moved.
+    assert len(seen) >= 10
+    answered = np.concatenate([mirrored(message) for message in results(tab) if message["faces"]])
+    distances = np.abs(np.array(seen)[:, None] - answered[None]).max(axis=2)
+    assert distances.min(axis=1).max() < 0.01
+    assert len(set(distances.argmin(axis=1).tolist())) >= 3
+    # The last frame stays, as a photo.
+    assert tab.page.locator("#image").is_visible()
+    assert tab.page.locator("#save-json").is_enabled()
+
+
+def test_boxes_of_a_video_file_follow_the_face(tab: Tab, clip: Path, tmp_path: Path) -> None:
+    tab.choose(clip)
+    tab.wait_for(ANSWERED)
+    tab.page.click("#play")
+    for second in (0.4, 1.4, 2.6):
+        before = tab.figures()["sent"]
+        tab.page.locator("#seek").evaluate(
+            "(seek, second) => { seek.value = second; seek.dispatchEvent(new Event('input')); }",
+            second + 0.01,
+        )
+        tab.wait_for(f"{SENT} > {before}")
+        tab.wait_for(SETTLED)
+        with tab.page.expect_download() as saved:
+            tab.page.click("#save-json")
+        saved.value.save_as(tmp_path / "frame.json")
+        answer = json.loads((tmp_path / "frame.json").read_text())
+        (face,) = answer["faces"]
+        left, top = offset(second)
+        expected = (FACE[0] - left, FACE[1] - top, *FACE[2:])
+        assert np.allclose(
+            [face["box"][side] for side in ("x", "y", "width", "height")], expected, atol=14
+        )
+        drawn = np.array(tab.page.evaluate(BOXES)[0]) * SIDE
+        assert np.allclose(drawn, [face["box"][s] for s in ("x", "y", "width", "height")], atol=1)
+    assert {face["track_id"] for message in results(tab) for face in message["faces"]}
+    tab.shoot("video")
+
+
+def test_settings_of_a_stream(tab: Tab, clip: Path) -> None:
+    tab.page.click("summary")
+    tab.page.select_option("select[name=policy]", "block")
+    tab.page.uncheck("#attributes input[value=age]")
+    tab.choose(clip)
+    tab.wait_for(ANSWERED)
+    configured = [message for message in tab.messages if message["type"] == "session.configured"]
+    assert configured[-1]["drop_policy"] == "block"
+    assert set(configured[-1]["attributes"]) == {"emotion", "gender"}
+    assert results(tab)[0]["image"]["width"] == SIDE
+    tab.page.fill("input[name=smoothing]", "0")
+    tab.page.select_option("select[name=side]", "320")
+    tab.page.select_option("select[name=policy]", "latest")
+    tab.page.click("#play")
+    tab.page.click("#play")
+    tab.wait_for("document.getElementById('connection').textContent === 'open'")
+    tab.wait_for(SETTLED)
+    configured = [message for message in tab.messages if message["type"] == "session.configured"]
+    assert (configured[-1]["smoothing"], configured[-1]["drop_policy"]) == (0, "latest")
+
+
+def test_why_of_a_moving_face(tab: Tab, clip: Path) -> None:
+    tab.choose(clip)
+    tab.wait_for("document.querySelector('.card')")
+    tab.page.click(".why")
+    tab.wait_for("document.querySelectorAll('.reasons button').length === 3")
+    assert tab.page.locator("#image").is_visible()
+    names = tab.page.locator(".strip button span:first-of-type").all_inner_texts()
+    assert names[0] == "clip.webm"
+    assert names[1].startswith("clip-")
+
+
+def test_a_file_that_is_no_video(tab: Tab) -> None:
+    tab.choose({"name": "clip.mp4", "mimeType": "video/mp4", "buffer": b"no video at all"})
+    notice = tab.page.locator("#notice [role=alert]")
+    notice.wait_for()
+    assert notice.inner_text().startswith("This browser cannot play clip.mp4.")
+    assert tab.page.locator("#welcome").is_visible()
+
+
+def test_no_camera_over_plain_http_from_elsewhere(open_tab: Opener, server: str) -> None:
+    tab = open_tab(server.replace("127.0.0.1", "elsewhere.test"))
+    tab.page.click("#camera")
+    tab.page.locator("#notice [role=alert]").wait_for()
+    assert "https" in tab.text("#notice p")

@@ -1,0 +1,194 @@
+"""Photos in the page: what is read off them, why, what is wrong with some, and what is saved."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from tests.browser.clips import FACE, PHOTO
+from tests.browser.conftest import Opener, Tab
+
+EMOTIONS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
+FIRST_BOX = ".boxes button"
+ANALYSED = "document.querySelector('.card')"
+
+
+def analysed(tab: Tab) -> Tab:
+    tab.choose(PHOTO)
+    tab.wait_for(ANALYSED)
+    return tab
+
+
+def close_to(box: dict[str, float], expected: tuple[float, ...]) -> bool:
+    return np.allclose([box[side] for side in ("x", "y", "width", "height")], expected, atol=12)
+
+
+def test_a_photo_is_read(tab: Tab) -> None:
+    analysed(tab)
+    assert tab.text("#summary") == "1 face found."
+    assert tab.text(".answers [data-head=emotion]").startswith("happy ")
+    assert tab.text(".answers [data-head=gender]").startswith("female ")
+    assert tab.text(".answers [data-head=age]").startswith("age ")
+    bars = [row.split("\n") for row in tab.page.locator(".bars li").all_inner_texts()]
+    assert {name for name, _ in bars} == set(EMOTIONS)
+    assert 98 <= sum(int(share.removesuffix(" %")) for _, share in bars) <= 102
+    assert "mini_xception_emotion@" in tab.text("#used")
+    tab.shoot("photo")
+
+
+def test_the_box_lies_on_the_face_and_is_drawn_sharply(open_tab: Opener) -> None:
+    tab = analysed(open_tab(viewport={"width": 1000, "height": 800}, device_scale_factor=2))
+    frame = tab.page.locator("#frame").bounding_box()
+    button = tab.page.locator(FIRST_BOX).bounding_box()
+    scale = frame["width"] / 512
+    box = {side: button[side] / scale for side in ("width", "height")}
+    box |= {side: (button[side] - frame[side]) / scale for side in ("x", "y")}
+    assert close_to(box, FACE)
+    drawn = tab.page.evaluate(
+        """([x, y]) => {
+            const canvas = document.getElementById("overlay");
+            const row = canvas.getContext("2d").getImageData(2 * x, 2 * y, 41, 1).data;
+            return [canvas.width / canvas.clientWidth, row[3], row.at(-1)];
+        }""",
+        [button["x"] - frame["x"], button["y"] - frame["y"] + button["height"] / 2],
+    )
+    density, on_the_line, inside = drawn
+    assert density == pytest.approx(2, abs=0.01)
+    assert on_the_line > 200
+    assert inside == 0
+
+
+def test_several_photos_and_one_that_is_none(tab: Tab) -> None:
+    bad = {"name": "broken.jpg", "mimeType": "image/jpeg", "buffer": PHOTO.read_bytes()[:9000]}
+    text = {"name": "notes.txt", "mimeType": "text/plain", "buffer": b"hello"}
+    tab.choose(PHOTO, bad, text)
+    assert tab.text("#notice p") == "notes.txt: this is neither a photo nor a video."
+    tab.wait_for("document.querySelectorAll('.strip .failed').length === 1")
+    states = tab.page.locator(".strip .state").all_inner_texts()
+    assert states == ["1 face", "failed"]
+    tab.page.click(".strip button:nth-child(2)")
+    notice = tab.page.locator("#notice [role=alert]")
+    notice.wait_for()
+    assert notice.inner_text().startswith("broken.jpg: ")
+    assert notice.inner_text().endswith(".")
+    assert tab.page.locator(".card").count() == 0
+    assert tab.page.locator("#save-json").is_disabled()
+    tab.page.click(".strip button:nth-child(1)")
+    tab.wait_for(ANALYSED)
+    assert not tab.page.locator("#notice").is_visible()
+
+
+def test_why(tab: Tab) -> None:
+    analysed(tab)
+    canvas = tab.page.locator("#frame")
+    before = canvas.screenshot()
+    tab.page.click(FIRST_BOX)
+    tab.wait_for("document.querySelectorAll('.reasons button').length === 3")
+    reasons = tab.page.locator(".reasons button")
+    assert [text.split(":")[0] for text in reasons.all_inner_texts()] == [
+        "emotion",
+        "gender",
+        "age",
+    ]
+    assert reasons.first.get_attribute("aria-pressed") == "true"
+    explained = canvas.screenshot()
+    assert explained != before
+    tab.shoot("why")
+    reasons.nth(1).click()
+    assert reasons.nth(1).get_attribute("aria-pressed") == "true"
+    assert canvas.screenshot() not in (before, explained)
+
+
+def test_settings_take_effect(tab: Tab) -> None:
+    analysed(tab)
+    tab.page.click("summary")
+    tab.page.uncheck("#attributes input[value=gender]")
+    tab.wait_for("!document.querySelector('[data-head=gender]')")
+    tab.page.check("#models input[value=vgg_emotion]")
+    tab.wait_for("document.getElementById('used').textContent.includes('vgg_emotion@')")
+    tab.page.fill("input[name=threshold]", "1")
+    tab.page.press("input[name=threshold]", "Tab")
+    tab.wait_for("document.getElementById('summary').textContent === 'No faces found.'")
+    tab.page.click("button[type=reset]")
+    tab.wait_for("document.querySelector('[data-head=gender]')")
+    assert "vgg_emotion@" not in tab.text("#used")
+
+
+def test_what_is_shown_is_saved(tab: Tab, tmp_path: Path) -> None:
+    analysed(tab)
+    with tab.page.expect_download() as saved:
+        tab.page.click("#save-json")
+    assert saved.value.suggested_filename == "astronaut.json"
+    saved.value.save_as(tmp_path / "answer.json")
+    (face,) = json.loads((tmp_path / "answer.json").read_text())["faces"]
+    assert face["emotion"]["label"] == "happy"
+    with tab.page.expect_download() as saved:
+        tab.page.click("#save-picture")
+    assert saved.value.suggested_filename == "astronaut-faces.png"
+    saved.value.save_as(tmp_path / "picture.png")
+    drawn = cv2.imread(str(tmp_path / "picture.png")).astype(int)
+    changed = np.abs(drawn - cv2.imread(str(PHOTO))).max(axis=2) > 60
+    x, y, width, height = FACE
+    assert drawn.shape == (512, 512, 3)
+    # The line is there, the face is as it was, and so is what is far from it.
+    assert changed[y : y + height, x - 12 : x + 12].any(axis=1).mean() > 0.9
+    assert changed[y + 15 : y + height - 15, x + 15 : x + width - 15].mean() < 0.02
+    assert changed[200:].mean() < 0.001
+
+
+def test_paste_and_drop(tab: Tab) -> None:
+    hand_over = """([kind, bytes]) => {
+        const data = new DataTransfer();
+        data.items.add(new File([new Uint8Array(bytes)], `${kind}.jpg`, { type: "image/jpeg" }));
+        const event = kind === "paste"
+            ? new ClipboardEvent("paste", { clipboardData: data, bubbles: true })
+            : new DragEvent("drop", { dataTransfer: data, bubbles: true, cancelable: true });
+        document.body.dispatchEvent(event);
+    }"""
+    for count, kind in enumerate(("paste", "drop"), 1):
+        tab.page.evaluate(hand_over, [kind, list(PHOTO.read_bytes())])
+        tab.wait_for(f"document.querySelectorAll('.strip button').length === {count}")
+    tab.wait_for(
+        "document.querySelector('.strip button:last-child .state').textContent === '1 face'"
+    )
+    assert tab.page.locator("#image").get_attribute("alt") == "drop.jpg"
+
+
+def test_by_keyboard_alone(tab: Tab) -> None:
+    """From the top of the page to a saved answer, by Tab, Enter and the file dialog."""
+    page = tab.page
+
+    def tab_to(selector: str) -> None:
+        for _ in range(25):
+            page.keyboard.press("Tab")
+            if page.locator(selector).first.evaluate(
+                "element => element === document.activeElement"
+            ):
+                shown = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+                assert shown == "solid"
+                return
+        pytest.fail(f"Tab does not reach {selector}")
+
+    # Listened for from here on: Chromium takes a moment to hand its dialogs over.
+    page.on("filechooser", lambda chooser: chooser.set_files(PHOTO))
+    tab_to(".skip")
+    tab_to("#choose")
+    page.keyboard.press("Enter")
+    tab.wait_for(ANALYSED)
+    page.locator("h1").click()
+    tab_to(FIRST_BOX)
+    page.keyboard.press("Enter")
+    tab.wait_for("document.querySelectorAll('.reasons button').length === 3")
+    with page.expect_download():
+        tab_to("#save-json")
+        page.keyboard.press("Enter")
+    tab_to(".reasons button")
+    tab_to("summary")
+    page.keyboard.press("Enter")
+    tab_to("#attributes input")
+    page.keyboard.press("Space")
+    tab.wait_for("!document.querySelector('.answers [data-head=emotion]')")
