@@ -42,6 +42,20 @@ demo: $(VENV)/.cpu ## Send PHOTO through a running server, print the JSON, write
 test: $(VENV)/.dev ## Run every test; service/ must be covered to 90 %, with branches
 	$(BIN)/pytest --cov --cov-fail-under=90
 
+.PHONY: opencv
+opencv: $(VENV)/.dev $(VENV)/opencv5/.done ## Run the tests that concern OpenCV with OpenCV 5
+	PYTHONPATH=$(VENV)/opencv5 $(BIN)/python -c 'import cv2; assert cv2.__version__ >= "5", cv2'
+	PYTHONPATH=$(VENV)/opencv5 $(BIN)/pytest -p no:cacheprovider $(OPENCV_TESTS)
+
+# Those of the API need the default detector, which Haar cannot be there.
+OPENCV_TESTS := tests/unit/vision tests/unit/core/test_prepare.py tests/unit/runtime/test_detector.py \
+	tests/unit/runtime/test_mien_detector.py $(if $(wildcard models/detector/card.json),tests/api/test_analyze.py)
+
+# Only OpenCV itself, in front of the one in the environment.
+$(VENV)/opencv5/.done: requirements/opencv5.txt | $(VENV)/.dev
+	$(BIN)/python -m pip install -qq --no-deps --require-hashes --upgrade --target $(@D) -r $<
+	@touch $@
+
 .PHONY: check
 check: $(VENV)/.dev ## Format, lint, types and layers
 	$(BIN)/ruff format --check .
@@ -90,6 +104,8 @@ lock: $(VENV)/.dev ## Resolve requirements/*.txt after a change of pyproject.tom
 	$(COMPILE) --extra cpu --output-file requirements/cpu.txt
 	$(COMPILE) --extra gpu --constraint requirements/cpu.txt --output-file requirements/gpu.txt
 	$(COMPILE) --extra dev --constraint requirements/cpu.txt --output-file requirements/dev.txt
+	$(BIN)/uv pip compile --quiet requirements/opencv5.in --universal --python-version 3.11 --no-deps \
+	  --generate-hashes --no-emit-index-url --no-header --output-file requirements/opencv5.txt
 
 # `fewest`: one version of a package for every Python, so that all of us run the same code.
 COMPILE := $(BIN)/uv pip compile --quiet pyproject.toml requirements/build.in --universal \

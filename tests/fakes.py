@@ -160,6 +160,7 @@ class FakeDetector:
     """Finds the same faces in every picture: boxes as fractions of its width and height."""
 
     id = "fake@1.0.0"
+    provider = "cpu"
 
     def __init__(
         self,

@@ -180,9 +180,12 @@ async def test_a_model_of_six_emotions_answers_with_six(tmp_path, photo):
         assert metadata["outputs"][0]["shape"] == [-1, 6]
 
 
-async def test_landmarks_are_there_or_null_or_left_out(client, photo):
-    assert (await analyze(client, photo))["faces"][0]["landmarks"] is None  # haar finds none
-    assert "landmarks" not in (await analyze(client, photo, landmarks="false"))["faces"][0]
+async def test_landmarks_are_null_or_left_out(photo, monkeypatch):
+    detector = FakeDetector((0.25, 0.25, 0.5, 0.5))
+    monkeypatch.setattr("service.build._open_detector", lambda settings: detector)
+    async with served() as client:
+        assert (await analyze(client, photo))["faces"][0]["landmarks"] is None
+        assert "landmarks" not in (await analyze(client, photo, landmarks="false"))["faces"][0]
 
 
 async def test_landmarks_are_named_in_the_order_of_the_detector(photo, monkeypatch):

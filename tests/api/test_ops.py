@@ -14,6 +14,7 @@ from service.api.schemas import AnalyzeOut
 from service.card import find_models, load_card
 from tests.api.conftest import served
 from tests.detectors import stub_detector
+from tests.yunet import stub_yunet
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -45,9 +46,11 @@ async def test_models_are_their_cards(client):
 
 
 async def test_the_detector_is_shown_beside_the_models(tmp_path):
-    async with served(detector="haar") as other:
-        haar = {"id": "haar@1.0.0", "provider": "cpu", "card": None}
-        assert (await other.get("/v1/models")).json()["detector"] == haar
+    path = stub_yunet(tmp_path / "yunet.onnx")
+    async with served(detector="yunet", yunet_path=path) as other:
+        foreign = (await other.get("/v1/models")).json()["detector"]
+    assert foreign["id"].startswith("yunet@")
+    assert (foreign["provider"], foreign["card"]) == ("cpu", None)
     async with served(detector="mien", detector_dir=stub_detector(tmp_path)) as other:
         ours = (await other.get("/v1/models")).json()["detector"]
     assert ours["id"] == "detector@1.0.0"

@@ -48,7 +48,8 @@ async def test_a_session_from_its_begin_to_its_end(served: Served, gate: GatedAn
     async with served.client() as client:
         assert client.socket.subprotocol == "mien.v1"
         created = await client.receive()
-        assert created["models"] == {"detector": "haar@1.0.0", "emotion": "tiny@1.0.0"}
+        detector = served.app.state.analyzer.detector.id
+        assert created["models"] == {"detector": detector, "emotion": "tiny@1.0.0"}
         assert created["limits"]["max_frame_bytes"] == 100_000
         await client.send({"type": "session.configure", "drop_policy": "block", "max_faces": 3})
         configured = await client.receive()
