@@ -23,7 +23,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from service.runtime.haar import HaarDetector
+from service.build import open_detector
 from service.runtime.registry import load_models
 from service.runtime.session import SessionOptions
 from service.settings import Settings
@@ -37,19 +37,9 @@ PHOTO = Path(__file__).parent.parent / "tests" / "media" / "astronaut.jpg"
 
 def main() -> None:
     """Measure, print, and exit with the targets that were missed, if any."""
-    photo = _vga(PHOTO.read_bytes())
-    with _server() as (process, port, ready_s):
-        connection = http.client.HTTPConnection("127.0.0.1", port)
-
-        def over_http() -> None:
-            headers = {"content-type": "image/jpeg"}
-            connection.request("POST", "/v1/analyze", photo, headers)
-            answer = connection.getresponse()
-            body = answer.read()
-            if answer.status != 200 or b'"emotion"' not in body:
-                raise RuntimeError(f"{answer.status}: {body[:200]!r}")
-
-        http_s, bare_s = _in_turns(over_http, _bare(photo))
+    photo = vga(PHOTO.read_bytes())
+    with server() as (process, port, ready_s):
+        http_s, bare_s = in_turns(poster(port, photo), _bare(photo))
         rss_mb = _rss_mb(process.pid)
     ratio = statistics.median(http_s) / statistics.median(bare_s)
     table = Table("figure", "value", "target", title=f"One 640x480 photo, {ROUNDS} rounds")
@@ -68,7 +58,22 @@ def main() -> None:
         raise SystemExit(f"over target: {', '.join(missed)}")
 
 
-def _vga(data: bytes) -> bytes:
+def poster(port: int, photo: bytes) -> Callable[[], None]:
+    """A call that has a photo analysed over one connection."""
+    connection = http.client.HTTPConnection("127.0.0.1", port)
+
+    def over_http() -> None:
+        connection.request("POST", "/v1/analyze", photo, {"content-type": "image/jpeg"})
+        answer = connection.getresponse()
+        body = answer.read()
+        if answer.status != 200 or b'"emotion"' not in body:
+            raise RuntimeError(f"{answer.status}: {body[:200]!r}")
+
+    return over_http
+
+
+def vga(data: bytes) -> bytes:
+    """A photo as a JPEG of 640x480."""
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     canvas = np.full((480, 640, 3), 127, np.uint8)
     canvas[:, 80:560] = cv2.resize(pixels, (480, 480), interpolation=cv2.INTER_AREA)
@@ -78,7 +83,7 @@ def _vga(data: bytes) -> bytes:
 def _bare(photo: bytes) -> Callable[[], None]:
     settings = Settings()
     cv2.setNumThreads(1)
-    detector = HaarDetector()
+    detector = open_detector(settings)
     names = settings.default_models
     models = load_models(settings.models_dir, names, SessionOptions("cpu"))
     for model in models.values():
@@ -94,12 +99,13 @@ def _bare(photo: bytes) -> Callable[[], None]:
     return run
 
 
-def _in_turns(first: Callable[[], None], second: Callable[[], None]) -> tuple[list[float], ...]:
-    times: tuple[list[float], list[float]] = ([], [])
-    for call in (first, second) * 10:
+def in_turns(*calls: Callable[[], None]) -> list[list[float]]:
+    """Seconds that each call took, round by round."""
+    times: list[list[float]] = [[] for _ in calls]
+    for call in calls * 10:
         call()
     for _ in range(ROUNDS):
-        for call, taken in zip((first, second), times, strict=True):
+        for call, taken in zip(calls, times, strict=True):
             started = time.perf_counter()
             call()
             taken.append(time.perf_counter() - started)
@@ -107,11 +113,12 @@ def _in_turns(first: Callable[[], None], second: Callable[[], None]) -> tuple[li
 
 
 @contextmanager
-def _server() -> Iterator[tuple[subprocess.Popen[str], int, float]]:
+def server(*flags: str) -> Iterator[tuple[subprocess.Popen[str], int, float]]:
+    """A server with these flags: its process, its port, and seconds from start to ready."""
     started = time.perf_counter()
     mien = str(Path(sys.executable).with_name("mien"))
     with subprocess.Popen(
-        [mien, "serve", "--port", "0"], stderr=subprocess.PIPE, text=True
+        [mien, "serve", "--port", "0", *flags], stderr=subprocess.PIPE, text=True
     ) as process:
         port, ready = 0, False
         for line in process.stderr or ():

@@ -40,7 +40,7 @@ def open_analyzer(settings: Settings, metrics: Metrics) -> Analyzer:
         card = model.card
         metrics.serves(card.name, card.version, card.sha256, model.provider)
         metrics.runs(_explain_name(card.name), model.provider)
-    detector = _open_detector(settings)
+    detector = open_detector(settings)
     detector_card = detector.card if isinstance(detector, MienDetector) else None
     if detector_card is not None:
         name, version = detector_card.name, detector_card.version
@@ -123,7 +123,12 @@ def _explain_name(model: str) -> str:
     return f"{model}/explain"
 
 
-def _open_detector(settings: Settings) -> AnyDetector:
+def open_detector(settings: Settings) -> AnyDetector:
+    """What finds the faces.
+
+    Raises:
+        ModelError: its file is missing, damaged or not what its card says, or OpenCV lacks it.
+    """
     options = SessionOptions(settings.provider, settings.threads, max_batch_size=1)
     side = settings.detector_max_side
     # Without the setting each has its own default.

@@ -182,7 +182,7 @@ async def test_a_model_of_six_emotions_answers_with_six(tmp_path, photo):
 
 async def test_landmarks_are_null_or_left_out(photo, monkeypatch):
     detector = FakeDetector((0.25, 0.25, 0.5, 0.5))
-    monkeypatch.setattr("service.build._open_detector", lambda settings: detector)
+    monkeypatch.setattr("service.build.open_detector", lambda settings: detector)
     async with served() as client:
         assert (await analyze(client, photo))["faces"][0]["landmarks"] is None
         assert "landmarks" not in (await analyze(client, photo, landmarks="false"))["faces"][0]
@@ -195,7 +195,7 @@ async def test_landmarks_are_named_in_the_order_of_the_detector(photo, monkeypat
         def detect(self, pixels, *, threshold, min_face_px):
             return [Face(Box(0, 0, 50, 50), 0.9, points)]
 
-    monkeypatch.setattr("service.build._open_detector", lambda settings: Detector())
+    monkeypatch.setattr("service.build.open_detector", lambda settings: Detector())
     async with served() as client:
         (face,) = (await analyze(client, photo))["faces"]
     assert face["landmarks"] == {

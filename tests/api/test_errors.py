@@ -236,7 +236,7 @@ class Held:
 @pytest.fixture
 def held(monkeypatch) -> Held:
     detector = Held()
-    monkeypatch.setattr("service.build._open_detector", lambda settings: detector)
+    monkeypatch.setattr("service.build.open_detector", lambda settings: detector)
     yield detector
     detector.released.set()
 
