@@ -79,8 +79,8 @@ class Csv:
     """A row for each face, or one for a picture without a face."""
 
     def __init__(self, columns: Iterable[str]) -> None:
-        self._columns = list(columns)
-        self.head = self._text([dict(zip(self._columns, self._columns, strict=True))])
+        self.columns = list(columns)
+        self.head = self._text([dict(zip(self.columns, self.columns, strict=True))])
 
     def encode(self, record: Record) -> bytes:
         """A record, as it is appended."""
@@ -93,10 +93,10 @@ class Csv:
     def scan(self, file: BinaryIO) -> Iterator[Written]:
         """Records of which every row is there."""
         lines = _Lines(file)
-        reader = csv.DictReader(lines, self._columns)
+        reader = csv.DictReader(lines, self.columns)
         left = 0
         for row in reader:
-            if not lines.whole:
+            if not lines.whole or lines.ended:
                 return
             try:
                 left = left or max(int(row["faces"]), 1)
@@ -109,7 +109,7 @@ class Csv:
 
     def _text(self, rows: Iterable[Mapping[str, Any]]) -> bytes:
         text = io.StringIO()
-        writer = csv.DictWriter(text, self._columns, lineterminator="\n")
+        writer = csv.DictWriter(text, self.columns, lineterminator="\n")
         for row in rows:
             writer.writerow({name: _cell(value) for name, value in row.items()})
         return text.getvalue().encode()
@@ -122,12 +122,15 @@ class _Lines:
         self._file = file
         self.read = 0
         self.whole = True
+        self.ended = False
+        """Whether a row wanted more than there is: it was cut off in a name with a line break."""
 
     def __iter__(self) -> Iterator[str]:
         for line in self._file:
             self.read += len(line)
             self.whole = line.endswith(b"\n")
             yield line.decode(errors="replace")
+        self.ended = True
 
 
 def _cell(value: Any) -> Any:

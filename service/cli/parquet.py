@@ -33,13 +33,16 @@ def to_csv(path: Path, table: Path, form: Csv) -> None:
     part = table.with_name(f"{table.name}.part")
     try:
         with parquet.ParquetFile(path) as file, part.open("wb") as rows:
-            rows.write(form.encode_rows([{n: n for n in file.schema_arrow.names}]))
+            if file.schema_arrow.names != form.columns:
+                raise OutputError(f"{path} has other columns; name another file")
+            rows.write(form.head)
             for batch in file.iter_batches():
                 rows.write(form.encode_rows(batch.to_pylist()))
-    except (ArrowException, ValueError) as error:
-        part.unlink(missing_ok=True)
+        os.replace(part, table)
+    except ArrowException as error:
         raise OutputError(f"{path} is no result of `mien analyze`; name another file") from error
-    os.replace(part, table)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def from_csv(table: Path, path: Path, columns: Mapping[str, type]) -> None:
