@@ -82,6 +82,39 @@ def photos(
                 typer.echo(f"  {head} {figures['accuracy']:.1%}, from the best box {box:.1%}")
 
 
+def alignment(
+    names: Annotated[list[str], typer.Argument(help="models for faces")],
+    yunet: Annotated[Path, typer.Option(help="YuNet-format ONNX file")],
+    fairface: Annotated[Path | None, typer.Option(help="folder or zip of FairFace photos")] = None,
+    data: Annotated[list[str], typer.Option(help="SET=PATH, once for each set")] = [],  # noqa: B006
+    detector: Annotated[str, typer.Option(help="of ours, if it is there")] = "detector",
+    models: Models = Path("models"),
+    limit: Annotated[int, typer.Option(min=0, help="images of each set; 0 for all")] = 1000,
+) -> None:
+    """Try models on faces put in place by landmarks, YuNet's and ours; prints tables."""
+    from service.runtime.detector import MienDetector
+    from service.runtime.registry import Model
+    from service.runtime.session import SessionOptions
+    from training.alignment import find_in, lines, try_alignment
+    from training.datasets import load_validation
+    from training.datasets.fairface import load_photos
+    from training.photos import find
+
+    options = SessionOptions(provider="cpu")
+    finders = detecting.open_peers(yunet, haar=False)
+    if (models / detector).is_dir():
+        finders[detector] = MienDetector(models / detector, options=options)
+    opened = [Model(models / name, options) for name in names]
+    photos, sets = load_photos(fairface) if fairface else [], load_validation(data)
+    for finder in finders.values():
+        found = {name: list(find_in(samples, finder, limit)) for name, samples in sets.items()}
+        if photos:
+            found["fairface"] = find(photos, finder)
+        for name, faces in found.items():
+            rows = [row for model in opened for row in try_alignment(model, faces)] if faces else []
+            typer.echo("\n".join(["", f"{name}, landmarks of {finder.id}", "", *lines(rows)]))
+
+
 def results(
     out: Annotated[Path, typer.Option(help="the page")] = Path("docs/results.md"),
     models: ModelFolders = [Path("models"), Path("ablations")],  # noqa: B006
@@ -107,4 +140,4 @@ def calibration(models: ModelFolders = [Path("models"), Path("ablations")]) -> N
     raise typer.Exit(bool(above))
 
 
-COMMANDS = (evaluate, photos, results, calibration)
+COMMANDS = (evaluate, photos, alignment, results, calibration)
