@@ -51,7 +51,10 @@ def serve(context: typer.Context) -> None:
 def analyze_command(
     inputs: Annotated[
         list[str],
-        typer.Argument(help="Photos, folders, globs, videos, rtsp:// and other URLs, camera:0."),
+        typer.Argument(
+            metavar="INPUTS...",
+            help="Photos, folders, globs, videos, rtsp:// and other URLs, camera:0.",
+        ),
     ],
     json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
     out: Annotated[

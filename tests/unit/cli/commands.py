@@ -13,8 +13,9 @@ from typer.testing import CliRunner, Result
 from service.cli import app
 
 PHOTO = (Path(__file__).parents[2] / "media" / "astronaut.jpg").read_bytes()
-# The face alone, so that it is found in no time.
-_PIXELS = cv2.imdecode(np.frombuffer(PHOTO, np.uint8), cv2.IMREAD_COLOR)[20:220, 120:320]
+# The face alone and small, so that it is found in no time.
+_FACE = cv2.imdecode(np.frombuffer(PHOTO, np.uint8), cv2.IMREAD_COLOR)[20:220, 120:320]
+_PIXELS = cv2.resize(_FACE, (100, 100), interpolation=cv2.INTER_AREA)
 SMALL = cv2.imencode(".jpg", _PIXELS)[1].tobytes()
 
 
@@ -30,16 +31,16 @@ def photo(folder: Path, name: str, data: bytes = SMALL) -> Path:
 
 
 def clip(path: Path, frames: int = 6, *, fps: float = 10) -> Path:
-    """A face that moves to the right, two pixels a frame."""
+    """A face that moves to the right, a pixel a frame."""
     path.parent.mkdir(parents=True, exist_ok=True)
     code = cv2.VideoWriter.fourcc(*("MJPG" if path.suffix == ".avi" else "mp4v"))
     height, width = _PIXELS.shape[:2]
-    size = (width + 40, height)
+    size = (width + 20, height)
     writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, code, fps, size)
     assert writer.isOpened()
     for number in range(frames):
-        left = 2 * number % 40
-        writer.write(cv2.copyMakeBorder(_PIXELS, 0, 0, left, 40 - left, cv2.BORDER_REPLICATE))
+        left = number % 20
+        writer.write(cv2.copyMakeBorder(_PIXELS, 0, 0, left, 20 - left, cv2.BORDER_REPLICATE))
     writer.release()
     return path
 

@@ -46,7 +46,7 @@ def test_what_cannot_be_read_is_named_and_the_others_are_analysed(tmp_path: Path
     result = mien("analyze", tmp_path / "missing.jpg", broken, photo(tmp_path, "a.jpg"))
     assert result.exit_code == 1
     assert len(result.stderr.splitlines()) == 2
-    assert "a.jpg (200x200)" in result.stdout
+    assert "a.jpg (100x100)" in result.stdout
 
 
 @pytest.mark.parametrize("name", ["[/b].jpg", "[bold]a.jpg", ":dog:.jpg"])
@@ -80,7 +80,7 @@ def test_a_photo_is_never_drawn_over(tmp_path: Path) -> None:
     path.write_bytes(SMALL)
     assert mien("analyze", "--annotate", tmp_path, path).exit_code == 0
     assert path.read_bytes() == SMALL
-    assert cv2.imread(str(tmp_path / "x-2.png")).shape == (200, 200, 3)
+    assert cv2.imread(str(tmp_path / "x-2.png")).shape == (100, 100, 3)
 
 
 def test_heads_that_are_not_served_are_left_out(

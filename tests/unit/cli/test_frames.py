@@ -78,7 +78,7 @@ async def test_frames_with_their_numbers_and_times(tmp_path: Path) -> None:
     assert fps == 10
     assert [frame.number for frame in frames] == list(range(7))
     assert [frame.time_s for frame in frames] == pytest.approx([n / 10 for n in range(7)])
-    assert frames[0].pixels.shape == (200, 240, 3)
+    assert frames[0].pixels.shape == (100, 120, 3)
 
 
 async def test_each_third(tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ async def test_a_stream_gives_its_newest_frame() -> None:
             async for frame in frames.each:
                 numbers.append(frame.number)
                 times.append(frame.time_s)
-                assert frame.pixels.shape == (200, 200, 3)
+                assert frame.pixels.shape == (100, 100, 3)
                 await asyncio.to_thread(cv2.blur, frame.pixels, (25, 25))
     assert numbers == sorted(set(numbers))
     assert times == sorted(times)

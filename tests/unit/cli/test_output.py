@@ -52,7 +52,7 @@ def test_cut_anywhere_it_is_the_same_in_the_end(tmp_path: Path, suffix: str) -> 
     data = whole.read_bytes()
     path = tmp_path / f"cut{suffix}"
     in_a_name = data.find(b"two\n") + len(b"two\n")
-    for end in (*range(0, len(data), 7), in_a_name):
+    for end in (*range(0, len(data), 31), in_a_name):
         path.write_bytes(data[:end])
         finish(path)
         assert path.read_bytes() == data, f"cut after {end} bytes"
