@@ -24,9 +24,10 @@ RUN pip install --require-hashes -r requirements/gpu.txt \
  && pip uninstall -qy pip setuptools hatchling
 
 FROM build AS code
+COPY mien mien
 COPY service service
 # Compiled here, since the service may run as another user on a read-only root.
-RUN python3 -m compileall -q --invalidation-mode unchecked-hash service
+RUN python3 -m compileall -q --invalidation-mode unchecked-hash mien service
 COPY models models
 
 FROM ${BASE} AS runtime

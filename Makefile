@@ -101,8 +101,8 @@ load: $(VENV)/.dev ## Load a server with USERS for SECONDS and print a table
 .PHONY: lock
 lock: $(VENV)/.dev ## Resolve requirements/*.txt after a change of pyproject.toml; delete them first to upgrade
 	$(BIN)/python -m pip install --quiet uv
-	$(COMPILE) --extra cpu --output-file requirements/cpu.txt
-	$(COMPILE) --extra gpu --constraint requirements/cpu.txt --output-file requirements/gpu.txt
+	$(COMPILE) --extra cpu --extra client --output-file requirements/cpu.txt
+	$(COMPILE) --extra gpu --extra client --constraint requirements/cpu.txt --output-file requirements/gpu.txt
 	$(COMPILE) --extra dev --constraint requirements/cpu.txt --output-file requirements/dev.txt
 	$(BIN)/uv pip compile --quiet requirements/opencv5.in --universal --python-version 3.11 --no-deps \
 	  --generate-hashes --no-emit-index-url --no-header --output-file requirements/opencv5.txt
