@@ -82,7 +82,7 @@ def aligned(face: Face, mean: NDArray[np.float32]) -> tuple[Box, float]:
 def find_in(samples: Samples, detector: Detector, limit: int) -> Iterator[Found]:
     """The faces of a dataset's images that a detector finds, of `limit` images; 0 for all."""
     step = max(len(samples) // limit, 1) if limit else 1
-    for row in range(0, len(samples), step):
+    for row in range(0, len(samples), step)[: limit or None]:
         image = samples.images[row]
         pixels: Pixels = image
         if image.ndim == 2:
