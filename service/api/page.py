@@ -17,7 +17,6 @@ _HEADERS = {
     # Revalidated by its ETag: a page of one version never runs with a module of another.
     "cache-control": "no-cache",
     "content-security-policy": _POLICY,
-    "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
     "permissions-policy": "camera=(self), microphone=(), geolocation=()",
     "referrer-policy": "no-referrer",

@@ -50,13 +50,21 @@ export class Live extends EventTarget {
 
   async #send(signal) {
     while (await this.#frame(signal)) {
-      if (!(await this.#stream.ready()) || performance.now() < this.#next) continue;
+      if (!(await this.#turn())) continue;
+      // What it shows by now, not what it showed then: of a video that stands still, both are the same.
       const blob = await this.#grab();
-      if (!blob || signal.aborted || !(await this.#stream.ready())) continue;
+      if (!blob || signal.aborted || !this.#stream.hasRoom) continue;
       const sent = this.#stream.send(blob);
       if (this.#stream.unanswered === 1) this.#next = this.#nearlyDone();
       this.dispatchEvent(new CustomEvent(sent ? "sent" : "toolarge"));
     }
+  }
+
+  /** Wait until the server can take a frame; false when it never will. */
+  async #turn() {
+    const ready = await this.#stream.ready();
+    await new Promise((resolve) => setTimeout(resolve, this.#next - performance.now()));
+    return ready;
   }
 
   /** Wait for the video's next frame; false once stopped. */

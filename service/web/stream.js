@@ -58,10 +58,15 @@ export class Stream extends EventTarget {
     this.#wake();
   }
 
+  get hasRoom() {
+    const most = this.#ending ? 0 : (this.#limits?.max_in_flight ?? 0);
+    return this.#unanswered.size < most;
+  }
+
   /** Wait until a frame may be sent; false when none will be. */
   async ready() {
     if (this.#wanted && this.#asleep) this.#connect();
-    while (this.#wanted && !this.#hasRoom()) await new Promise((wake) => this.#waiting.push(wake));
+    while (this.#wanted && !this.hasRoom) await new Promise((wake) => this.#waiting.push(wake));
     return this.#wanted;
   }
 
@@ -76,11 +81,6 @@ export class Stream extends EventTarget {
     this.#unanswered.set(this.#sent++, { blob, at: performance.now() });
     this.#socket.send(blob);
     return true;
-  }
-
-  #hasRoom() {
-    const most = this.#ending ? 0 : (this.#limits?.max_in_flight ?? 0);
-    return this.#unanswered.size < most;
   }
 
   #connect() {

@@ -16,10 +16,10 @@ SIDE = 320
 
 def offset(second: float) -> tuple[int, int]:
     """What the left upper corner of `write_video`'s frame is in the photo."""
-    return 40 + 3 * int(second * RATE), 20
+    return 40 + int(second * RATE), 20
 
 
-def write_video(path: Path, seconds: float = 3) -> Path:
+def write_video(path: Path, seconds: float = 10) -> Path:
     """The photo, with a square window that moves to the right."""
     pixels = cv2.imread(str(PHOTO))
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"VP80"), RATE, (SIDE, SIDE))

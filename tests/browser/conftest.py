@@ -48,9 +48,12 @@ class Tab:
 
     def wait_for(self, script: str) -> None:
         """Wait until an expression is true; Playwright's own wait would need `unsafe-eval`."""
+        self.wait_until(lambda: self.page.evaluate(f"Boolean({script})"), script)
+
+    def wait_until(self, holds: Callable[[], bool], what: str) -> None:
         until = time.monotonic() + TIMEOUT_MS / 1000
-        while not self.page.evaluate(f"Boolean({script})"):
-            assert time.monotonic() < until, script
+        while not holds():
+            assert time.monotonic() < until, what
             self.page.wait_for_timeout(50)
 
     def choose(self, *files: Path | dict[str, Any]) -> None:
@@ -85,7 +88,7 @@ def _named(file: Path | dict[str, Any]) -> dict[str, Any]:
 Opener = Callable[..., Tab]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def chromium() -> str:
     found = shutil.which("chromium")
     if found is None:
@@ -95,7 +98,7 @@ def chromium() -> str:
     return found
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     talking = SHARED / "data" / "media" / "talking_head.mp4"
     clip = write_camera(
@@ -108,6 +111,7 @@ def browser(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         # A host that is not this computer: browsers trust it less.
         "--host-resolver-rules=MAP elsewhere.test 127.0.0.1",
     ]
+    # For this package alone: Playwright keeps a loop running, beside which no other test's can run.
     with (
         sync_playwright() as playwright,
         playwright.chromium.launch(executable_path=chromium, args=flags) as browser,
@@ -115,7 +119,7 @@ def browser(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         yield browser
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def server() -> Iterator[str]:
     """A server of the committed models."""
     with serving() as (_, url):
@@ -148,6 +152,6 @@ def open_tab(browser: Browser, server: str) -> Iterator[Opener]:
         yield open_one
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_video(tmp_path_factory.mktemp("clips") / "clip.webm")
