@@ -75,6 +75,17 @@ export: $(VENV)/.dev $(FER2013) ## Convert the trained models to ONNX, measure t
 	  $(BIN)/python -m training evaluate $$name $(SETS) --folds 5 && \
 	  $(BIN)/python -m export verify $$name $(SETS) || exit; done
 
+# The tables from which the default of detector_max_side was chosen; no scene of the set is larger than 450 px.
+SIDES := 160 224 320 448 640 896 1280
+
+.PHONY: detector
+detector: $(VENV)/.dev ## Measure the detector beside YuNet and Haar: AP, recall, time; then whole requests
+	$(BIN)/python -m training evaluate detector $(DATA)/detection.zip --yunet $(YUNET) \
+	  $(addprefix --max-side ,$(SIDES))
+	$(BIN)/python -m training evaluate detector $(DATA)/detection.zip --mosaic 3 --no-haar --tiles 2 \
+	  $(addprefix --max-side ,$(SIDES))
+	$(BIN)/python -m benchmarks.detectors
+
 .PHONY: quantize
 quantize: $(VENV)/.dev $(FER2013) ## Make int8 and fp16 of the models, measure them, keep those that are better
 	for name in $(TRAINED); do $(BIN)/python -m export quantize $$name $(SETS) || exit; done

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from service.core.ports import Detector
 
 Scenes = Annotated[
@@ -62,25 +62,46 @@ def open_peers(yunet: Path | None, *, haar: bool) -> dict[str, Detector]:
     return peers
 
 
-def evaluate_detector(
-    folder: Path, data: Path, peers: Mapping[str, Detector], sides: Sequence[int], limit: int
-) -> None:
-    """Measure `models/NAME` at each longer side, and its peers; 0 scenes for all, and a record."""
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What a detector is measured on, and as what else: other longer sides, and with tiles."""
+
+    scenes: Path
+    peers: Mapping[str, Detector]
+    max_sides: Sequence[int]
+    tiles: Sequence[int]
+    limit: int
+    mosaic: int
+
+    @property
+    def recorded(self) -> bool:
+        """Whether it is the whole part as it is, whose figures the model's folder holds."""
+        return not self.limit and self.mosaic == 1
+
+
+def evaluate_detector(folder: Path, trial: Trial) -> None:
+    """Measure `models/NAME` and its peers; the record is written where it is of the whole part."""
     from service.runtime.detector import MienDetector
     from service.runtime.session import SessionOptions
     from training.detection.evaluate import evaluate, evenly, table, write
-    from training.detection.scenes import load, parts
+    from training.detection.scenes import load, mosaics, parts
 
     options = SessionOptions(provider="cpu", threads=1)
     ours = MienDetector(folder, options=options)
-    detectors: dict[str, Detector] = {ours.card.name: ours}
-    for side in sides:
-        at_side = MienDetector(folder, max_side=side, options=options)
-        detectors[f"{ours.card.name}, {at_side.max_side} px"] = at_side
-    scenes = parts(load(data))["validation"]
-    record = evaluate({**detectors, **peers}, evenly(scenes, limit) if limit else scenes)
+    name = ours.card.name
+    detectors: dict[str, Detector] = {name: ours}
+    for side in trial.max_sides:
+        detectors[f"{name}, {side} px"] = MienDetector(folder, max_side=side, options=options)
+    for tiles in trial.tiles:
+        detectors[f"{name}, {tiles} tiles"] = MienDetector(folder, tiles=tiles, options=options)
+    scenes = parts(load(trial.scenes))["validation"]
+    if trial.mosaic > 1:
+        scenes = mosaics(scenes, trial.mosaic)
+    if trial.limit:
+        scenes = list(evenly(scenes, trial.limit))
+    record = evaluate({**detectors, **trial.peers}, scenes)
     typer.echo("\n".join(table(record)))
-    if not limit:
+    if trial.recorded:
         write(record, ours.card, folder)
 
 

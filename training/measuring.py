@@ -33,18 +33,23 @@ def evaluate(
     max_side: Annotated[
         list[int], typer.Option(help="a detector at this longer side too; may come twice")
     ] = [],  # noqa: B006
-    limit: Annotated[
-        int, typer.Option(min=0, help="so many scenes, and nothing is written; 0 for all")
-    ] = 0,
+    tiles: Annotated[
+        list[int], typer.Option(help="a detector with so many tiles too; may come twice")
+    ] = [],  # noqa: B006
+    mosaic: Annotated[
+        int, typer.Option(min=1, help="scenes in a row and rows of each picture of 1280 pixels")
+    ] = 1,
+    limit: Annotated[int, typer.Option(min=0, help="so many of the scenes; 0 for all")] = 0,
 ) -> None:
     """Measure `models/NAME/model.onnx` on validation parts; writes evaluation.json, .md, .png.
 
     A detector is measured on SCENES, in one run with YuNet and Haar: AP and recall by face size,
-    and time.
+    and time. With --limit or --mosaic it prints only.
     """
     if scenes is not None:
         peers = detecting.open_peers(yunet, haar=haar)
-        detecting.evaluate_detector(models / name, scenes, peers, max_side, limit)
+        trial = detecting.Trial(scenes, peers, max_side, tiles, limit, mosaic)
+        detecting.evaluate_detector(models / name, trial)
         return
     if not data:
         raise typer.BadParameter("a model needs --data SET=PATH, a detector its SCENES")

@@ -13,11 +13,15 @@ from service.build import default_options, open_analyzer
 from service.card import find_models, load_card
 from service.core.metrics import Metrics
 from service.core.pipeline import Options
+from service.runtime.detector import MienDetector
+from service.runtime.session import SessionOptions
 from service.settings import Settings
+from service.vision.codec import ImageLimits, decode
 
 HERE = Path(__file__).parent
 PHOTO = HERE.parent / "media" / "astronaut.jpg"
 MODELS = find_models(Settings().models_dir)
+DETECTOR = Settings().detector_dir
 
 
 def variant(name: str) -> bool:
@@ -33,6 +37,21 @@ def path(name: str) -> Path:
 def load(name: str) -> dict[str, Any]:
     """The golden result of a model."""
     return json.loads(path(name).read_text())
+
+
+def faces() -> list[dict[str, Any]]:
+    """What the committed detector finds on the photo: box, score and landmarks of each face."""
+    detector = MienDetector(DETECTOR, options=SessionOptions(provider="cpu"))
+    pixels = decode(PHOTO.read_bytes(), ImageLimits()).pixels
+    found = detector.detect(pixels, threshold=None, min_face_px=1)
+    return [
+        {
+            "box": [face.box.x, face.box.y, face.box.width, face.box.height],
+            "score": face.score,
+            "landmarks": [] if face.landmarks is None else face.landmarks.tolist(),
+        }
+        for face in found
+    ]
 
 
 async def results() -> dict[str, dict[str, Any]]:

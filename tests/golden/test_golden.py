@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.golden import golden
@@ -39,3 +40,13 @@ def test_golden_result(given, name):
             assert face[head]["probabilities"][label] == pytest.approx(
                 value, abs=tolerance["probability"]
             )
+
+
+def test_golden_faces() -> None:
+    if not golden.DETECTOR.is_dir():
+        pytest.skip("models/detector is not there yet: its weights are being trained")
+    expected, actual = golden.load("detector"), golden.faces()
+    assert len(actual) == len(expected) == 1
+    (face,), (golden_face,) = actual, expected
+    for key, tolerance in (("box", 1.0), ("landmarks", 1.0), ("score", 1e-2)):
+        np.testing.assert_allclose(face[key], golden_face[key], atol=tolerance)

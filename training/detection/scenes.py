@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.types import Pixels
+from service.vision.geometry import letterbox
 from training.datasets.samples import IMAGE_SUFFIXES, DatasetError, read_files
 from training.datasets.splits import Part, split
 
@@ -186,6 +187,43 @@ def parts(scenes: Sequence[Scene], name: str = "detection") -> dict[Part, list[S
         np.int64,
     )
     return {part: [scenes[row] for row in rows] for part, rows in split(name, numbers).items()}
+
+
+def mosaics(scenes: Sequence[Scene], across: int, side: int = 1280) -> list[Scene]:
+    """Large pictures of `across` x `across` scenes each, in their order; what is left over is not.
+
+    Args:
+        scenes: to put together; one larger than its place is shrunk, none is enlarged.
+        across: scenes in a row, and rows.
+        side: of a picture in pixels.
+    """
+    count, place = across**2, side // across
+    return [
+        _mosaic(scenes[start : start + count], across, place)
+        for start in range(0, len(scenes) - count + 1, count)
+    ]
+
+
+def _mosaic(scenes: Sequence[Scene], across: int, place: int) -> Scene:
+    picture = np.zeros((across * place, across * place, 3), np.uint8)
+    boxes, points = [], []
+    for number, one in enumerate(scenes):
+        boxed = letterbox(one.pixels(), (place, place))
+        x, y = number % across * place, number // across * place
+        height, width = boxed.pixels.shape[:2]
+        picture[y : y + height, x : x + width] = boxed.pixels
+        corner, scale = np.array([x, y], np.float32), np.array(boxed.scale, np.float32)
+        boxes.append(np.hstack((one.boxes[:, :2] * scale + corner, one.boxes[:, 2:] * scale)))
+        points.append(one.points * scale + corner)
+    return Scene(
+        scenes[0].name,
+        cv2.imencode(".png", picture)[1].tobytes(),
+        np.concatenate(boxes),
+        np.concatenate(points),
+        np.concatenate([one.ignored for one in scenes]),
+        np.concatenate([one.doubtful for one in scenes]),
+        scenes[0].group,
+    )
 
 
 def fingerprints(found: Mapping[Part, Sequence[Scene]]) -> dict[str, dict[str, int | str]]:

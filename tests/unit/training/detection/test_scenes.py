@@ -10,7 +10,7 @@ import pytest
 
 from tests.unit.training.makers import face
 from training.datasets import DatasetError
-from training.detection.scenes import fingerprints, load, parts
+from training.detection.scenes import Scene, fingerprints, load, mosaics, parts, scene
 
 
 def picture(seed: int, width: int = 40, height: int = 30) -> bytes:
@@ -110,3 +110,28 @@ def test_a_group_lies_on_one_side_whatever_else_is_there(tmp_path: Path) -> None
     fewer = parts(scenes[::2])
     assert {scene.group for scene in fewer["validation"]} == sides["validation"]
     assert fingerprints(found)["train"]["scenes"] == len(found["train"])
+
+
+def test_mosaics_put_scenes_with_their_faces_in_a_grid() -> None:
+    def one(width: int, height: int, level: int) -> Scene:
+        pixels = np.full((height, width, 3), level, np.uint8)
+        data = cv2.imencode(".png", pixels)[1].tobytes()
+        points = np.full((1, 5, 2), 6.0)
+        return scene(f"{level}.png", data, [[4, 6, 8, 10]], points=points, doubtful=[level > 30])
+
+    singles = [one(60, 40, 20), one(200, 100, 30), one(50, 50, 40), one(50, 50, 50), one(9, 9, 60)]
+    (whole,) = mosaics(singles, 2, side=200)
+    pixels = whole.pixels()
+    assert pixels.shape == (200, 200, 3)
+    assert [int(pixels[y, x, 0]) for y, x in ((5, 5), (5, 105), (105, 5), (105, 105), (70, 5))] == [
+        20,
+        30,
+        40,
+        50,
+        0,
+    ]
+    # The second is shrunk by half.
+    expected = [[4, 6, 8, 10], [102, 3, 4, 5], [4, 106, 8, 10], [104, 106, 8, 10]]
+    assert whole.boxes.tolist() == expected
+    assert whole.points[1, 0].tolist() == [103, 3]
+    assert whole.doubtful.tolist() == [False, False, True, True]
