@@ -47,15 +47,19 @@ def run(wish: Wish, settings: Settings) -> int:
     """Do what was asked for; gives the exit status."""
     if wish.out is not None:
         _check_out(wish.out)
+    try:
+        return _expand_and_run(wish, settings)
+    except KeyboardInterrupt:
+        complain("interrupted" + ("; the same command goes on" if wish.out else ""))
+        return 130
+
+
+def _expand_and_run(wish: Wish, settings: Settings) -> int:
     inputs, faults = expand(wish.arguments, without=[p for p in (wish.annotate, wish.out) if p])
     for fault in faults:
         complain(fault)
     drawings = _drawings(inputs, wish.annotate)
-    try:
-        failed = asyncio.run(_run(wish, settings, inputs, drawings)) if inputs else 0
-    except KeyboardInterrupt:
-        complain("interrupted" + ("; the same command goes on" if wish.out else ""))
-        return 130
+    failed = asyncio.run(_run(wish, settings, inputs, drawings)) if inputs else 0
     return 1 if failed or faults else 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Protocol
@@ -14,7 +15,7 @@ from service.build import default_options, open_analyzer, stream_frames
 from service.card import HeadSpec
 from service.core.metrics import Metrics
 from service.core.pipeline import Analyzer
-from service.errors import MienError
+from service.errors import MienError, Overloaded
 from service.settings import Settings
 from service.types import (
     HEADS,
@@ -73,8 +74,12 @@ class LocalEngine:
         self.at_once = stream_frames(settings)
 
     async def analyze(self, data: bytes) -> Result:
-        """Analyse an encoded image."""
-        return await self._analyzer.analyze(data, self._options)
+        """Analyse an encoded image; where the queues are full, once there is room."""
+        while True:
+            try:
+                return await self._analyzer.analyze(data, self._options)
+            except Overloaded as error:
+                await asyncio.sleep(error.retry_after_s)
 
 
 @asynccontextmanager
@@ -126,12 +131,16 @@ async def remote_engine(url: str, api_key: str | None) -> AsyncIterator[Engine]:
         from mien import client
     except ModuleNotFoundError as error:
         raise Gone(f"--server needs {error.name}: pip install 'mien[client]'") from error
-    async with client.AsyncClient(url, api_key) as remote:
-        try:
-            cards = await remote.models()
-        except client.ClientError as error:
-            raise Gone(str(error)) from error
-        yield RemoteEngine(remote, _heads(cards))
+    # Nobody waits for a single image here, so that a server may be busy, or start anew.
+    patient = client.Retry(attempts=6, longest_wait_s=120)
+    once = client.Retry(attempts=1)
+    try:
+        async with client.AsyncClient(url, api_key, retry=once) as asking:
+            heads = _heads(await asking.models())
+    except client.ClientError as error:
+        raise Gone(str(error)) from error
+    async with client.AsyncClient(url, api_key, retry=patient) as remote:
+        yield RemoteEngine(remote, heads)
 
 
 def to_result(out: AnalyzeOut) -> Result:

@@ -19,6 +19,7 @@ from service.cli.output import open_output
 from service.cli.records import Record
 from tests.api.streaming import result
 from tests.test_process import MIEN, serving
+from tests.unit.cli.broadcast import broadcast
 from tests.unit.cli.commands import SMALL, clip, lines, mien, photo
 
 
@@ -198,6 +199,25 @@ def test_the_unfinished_video_must_be_named(tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
+def test_a_camera_until_it_is_left(tmp_path: Path) -> None:
+    path, drawn = tmp_path / "r.jsonl", tmp_path / "drawn.mp4"
+    with broadcast(100_000) as url:
+        for _ in range(2):
+            with start(url, "--json", "--out", path, "--annotate", drawn) as process:
+                assert process.stdout is not None
+                for _ in range(2):
+                    process.stdout.readline()
+                process.send_signal(signal.SIGINT)
+                _, said = process.communicate(timeout=60)
+            assert process.returncode == 130
+            assert "Traceback" not in said
+    assert {line["source"] for line in lines(path)} == {url}
+    frames = [line["frame"] for line in lines(path)]
+    assert frames == sorted(set(frames))
+    assert len(frames) >= 4
+    assert cv2.VideoCapture(str(drawn)).read()[0]
+
+
 def test_a_bar_on_a_terminal(folder: Path, tmp_path: Path) -> None:
     terminal, other_end = pty.openpty()
     shown = b""
@@ -244,3 +264,15 @@ def test_a_server_that_goes_away(tmp_path: Path) -> None:
     assert process.returncode == 1
     assert "Traceback" not in said
     assert 1 <= len(lines(path)) < 60
+
+
+def test_more_at_a_time_than_there_is_room_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MIEN_MAX_PENDING_IMAGES", "2")
+    monkeypatch.setenv("MIEN_MAX_BATCH_IMAGES", "2")
+    for number in range(12):
+        photo(tmp_path, f"{number}.jpg")
+    path = tmp_path / "r.jsonl"
+    assert mien("analyze", tmp_path, "--jobs", "12", "--out", path).exit_code == 0
+    assert len(lines(path)) == 12

@@ -1,10 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +20,7 @@ from service.cli.frames import (
     open_frames,
 )
 from service.cli.inputs import Input
+from tests.unit.cli.broadcast import broadcast
 from tests.unit.cli.commands import SMALL, clip
 
 
@@ -131,30 +129,6 @@ def test_how_many_there_are(tmp_path: Path) -> None:
 async def test_no_camera(name: str) -> None:
     with pytest.raises(VideoError):
         await frames_of(Input(name, "live"))
-
-
-@contextmanager
-def broadcast(count: int) -> Iterator[str]:
-    """A camera of the network that shows so many pictures (MJPEG over HTTP)."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.send_header("content-type", "multipart/x-mixed-replace; boundary=frame")
-            self.end_headers()
-            head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(SMALL)}\r\n\r\n"
-            for _ in range(count):
-                self.wfile.write(head.encode() + SMALL + b"\r\n")
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever).start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}/live.mjpg"
-        finally:
-            server.shutdown()
 
 
 async def test_a_stream_gives_its_newest_frame() -> None:
