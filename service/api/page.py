@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import mimetypes
+from hashlib import sha256
 from pathlib import Path
 
-from fastapi import APIRouter, FastAPI, Request, Response
-from starlette.staticfiles import StaticFiles
+from fastapi import APIRouter, FastAPI, HTTPException, Request, Response
 
 _FOLDER = Path(__file__).parent.parent / "web"
 _POLICY = (
@@ -26,14 +27,32 @@ _HEADERS = {
 
 def install(app: FastAPI) -> None:
     """Serve the page; it holds no secret, so that no key is asked for until it makes a request."""
-    files = StaticFiles(directory=_FOLDER)
+    # Kept in memory, for they are small: a server that is busy has no thread free to read files.
+    files = {path.name: _read(path) for path in _FOLDER.iterdir()}
     router = APIRouter(include_in_schema=False)
 
     async def get(request: Request, name: str = "index.html") -> Response:
-        response = await files.get_response(name, request.scope)
-        response.headers.update(_HEADERS)
-        return response
+        if name not in files:
+            raise HTTPException(404)
+        body, headers = files[name]
+        if headers["etag"] in _known(request):
+            return Response(status_code=304, headers=headers)
+        return Response(body, headers=headers)
 
     router.add_api_route("/", get, name="page")
     router.add_api_route("/web/{name}", get, name="page file")
     app.include_router(router)
+
+
+def _read(path: Path) -> tuple[bytes, dict[str, str]]:
+    body = path.read_bytes()
+    kind = mimetypes.guess_type(path)[0] or "application/octet-stream"
+    text = "" if kind.startswith("image/") else "; charset=utf-8"
+    etag = f'"{sha256(body).hexdigest()[:32]}"'
+    return body, {**_HEADERS, "content-type": f"{kind}{text}", "etag": etag}
+
+
+def _known(request: Request) -> list[str]:
+    """ETags that the client has; a proxy that compresses makes them weak."""
+    tags = request.headers.get("if-none-match", "").split(",")
+    return [tag.strip().removeprefix("W/") for tag in tags]

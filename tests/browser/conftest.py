@@ -19,7 +19,7 @@ from tests.test_process import serving
 
 SCREENSHOTS = Path(__file__).parents[2] / "artifacts" / "browser"
 # Where other work has the cores, a page of three pictures takes its time.
-TIMEOUT_MS = 30_000
+TIMEOUT_MS = 50_000
 
 
 class Tab:
@@ -121,8 +121,8 @@ def browser(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 @pytest.fixture(scope="package")
 def server() -> Iterator[str]:
-    """A server of the committed models."""
-    with serving() as (_, url):
+    """A server of the committed models, warmed up for no more than a page asks of it."""
+    with serving("--slots", "1", "--max-batch-size", "2") as (_, url):
         yield url
 
 

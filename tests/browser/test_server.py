@@ -10,7 +10,10 @@ from tests.browser.conftest import Opener
 from tests.test_process import serving
 
 KEY = "open-sesame"
-SMALL = ("--models", "mini_xception_emotion", "--default-models", "mini_xception_emotion")
+SMALL = (
+    *("--models", "mini_xception_emotion", "--default-models", "mini_xception_emotion"),
+    *("--slots", "1", "--max-batch-size", "1"),
+)
 ANSWERED = "Number(document.getElementById('answered').textContent) > {}"
 
 
