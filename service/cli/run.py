@@ -28,7 +28,7 @@ from service.cli.frames import Frame, FrameOptions, Frames, VideoError, open_fra
 from service.cli.inputs import Input
 from service.cli.output import Output
 from service.cli.records import Record
-from service.core.tracking import Tracker
+from service.core.tracking import Tracker, TrackOptions
 from service.errors import MienError
 from service.types import Pixels
 from service.vision.codec import ImageLimits
@@ -144,7 +144,7 @@ class Run:
             self._output.end()
 
     async def _frames(self, source: Input, frames: Frames) -> None:
-        tracker = Tracker(self._engine.heads) if self._options.tracks else None
+        tracker = self._tracker(frames.fps) if self._options.tracks else None
         target = self._drawings.get(source.key)
         faults: list[Exception] = []
         # What comes live is told of before the next frame is waited for.
@@ -162,6 +162,11 @@ class Run:
                     self._emit(record)
         if faults:
             raise VideoError(f"{len(faults):,} frames failed; the first of them: {faults[0]}")
+
+    def _tracker(self, fps: float) -> Tracker:
+        # With few frames a second, too, a face may be missed in one of them.
+        gap_s = max(TrackOptions().max_gap_s, 2 / fps)
+        return Tracker(self._engine.heads, TrackOptions(max_gap_s=gap_s))
 
     async def _frame(self, frame: Frame) -> Record:
         data = await asyncio.to_thread(_encode, frame.pixels)

@@ -5,16 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes import make_model_folder
-
-
-@pytest.fixture(scope="session")
-def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models")
-    make_model_folder(folder, "moods", heads=("emotion",))
-    make_model_folder(folder, "ages", heads=("gender", "age"))
-    return folder
-
 
 @pytest.fixture(autouse=True)
 def _settings(monkeypatch: pytest.MonkeyPatch, tiny_models: Path) -> None:

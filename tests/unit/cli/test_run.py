@@ -169,6 +169,13 @@ async def test_tracks_are_done_again_as_a_whole(tmp_path: Path, clips: list[Inpu
     assert {face["track_id"] for line in lines(path) for face in line["faces"]} == {1}
 
 
+async def test_tracks_go_on_from_frame_to_frame_however_few_there_are(tmp_path: Path) -> None:
+    path, slow = tmp_path / "r.jsonl", clip(tmp_path / "a.avi", 8, fps=1)
+    engine = Scripted(lambda call: InvalidImage("bad") if call == 2 else None)
+    await go(engine, path, [Input(str(slow), "video")], tracks=True, every=2)
+    assert [face["track_id"] for line in lines(path) for face in line["faces"]] == [1, 1, 1]
+
+
 async def test_half_a_video_stays_until_it_can_be_opened_again(
     tmp_path: Path, clips: list[Input]
 ) -> None:
