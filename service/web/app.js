@@ -65,27 +65,30 @@ async function attempt(work) {
 // Photos --------------------------------------------------------------------------------------
 
 async function showPhoto(item) {
-  const size = await measure(item);
+  const { url, size } = await load(item);
   if (item !== strip.chosen) return;
   byId.welcome.hidden = true;
-  stage.showImage(item.url, item.file.name, size);
+  stage.showImage(url, item.file.name, size);
   showAnswer(item);
   analysis.run();
 }
 
-async function measure(item) {
+async function load({ url }) {
   const image = new Image();
-  image.src = item.url;
-  // Where the browser cannot read it the server may, and say how large it is.
-  await image.decode().catch(() => {});
-  const { naturalWidth: width, naturalHeight: height } = image;
-  return width ? { width, height } : (item.result?.image ?? { width: 3, height: 2 });
+  image.src = url;
+  try {
+    await image.decode();
+  } catch {
+    // The server may read what the browser cannot.
+    return { url: "web/none.svg", size: { width: 3, height: 2 } };
+  }
+  return { url, size: { width: image.naturalWidth, height: image.naturalHeight } };
 }
 
 function showAnswer({ file, result, problem }) {
   show(result ? { name: file.name, blob: file, result } : null);
   if (problem) notice.fail(problem);
-  if (!result) return faces.clear(problem ? "" : "Looking for faces…");
+  if (!result) return faces.clear(problem ? "None." : "Looking for faces…");
   stage.setFaces(result.faces, result.image);
   faces.show(result);
 }

@@ -42,6 +42,7 @@ export class Stage extends EventTarget {
   /** The faces of what is shown; `size` is the picture's that their boxes refer to. */
   setFaces(faces, size) {
     this.#size = size;
+    this.#frame.style.setProperty("--ratio", size.width / size.height);
     this.#faces = numbered(faces);
     this.#reason = null;
     this.#draw();
@@ -57,7 +58,6 @@ export class Stage extends EventTarget {
     this.#frame.hidden = false;
     for (const other of [this.#image, this.#video]) other.hidden = other !== element;
     this.#frame.classList.toggle("mirrored", mirrored);
-    this.#frame.style.setProperty("--ratio", size.width / size.height);
     this.setFaces([], size);
   }
 

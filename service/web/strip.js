@@ -32,8 +32,10 @@ export class Strip extends EventTarget {
   choose(item) {
     this.#chosen = item;
     for (const { button, ...other } of this.#items) button.setAttribute("aria-pressed", other.id === item?.id);
-    item?.button.scrollIntoView({ block: "nearest", inline: "nearest" });
-    if (item) this.dispatchEvent(new CustomEvent("choose", { detail: item }));
+    if (!item) return;
+    // Along the row alone: the page is not to jump.
+    this.#row.scrollLeft += item.button.getBoundingClientRect().left - this.#row.getBoundingClientRect().left - 40;
+    this.dispatchEvent(new CustomEvent("choose", { detail: item }));
   }
 
   /** Show on an item's button what became of it. */
@@ -54,6 +56,7 @@ export class Strip extends EventTarget {
     const image = document.createElement("img");
     image.src = item.url ?? "web/film.svg";
     image.alt = "";
+    image.onerror = () => (image.src = "web/none.svg");
     const [name, state] = [document.createElement("span"), document.createElement("span")];
     name.textContent = file.name;
     state.className = "state";
