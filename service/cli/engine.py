@@ -132,7 +132,7 @@ async def remote_engine(url: str, api_key: str | None) -> AsyncIterator[Engine]:
     except ModuleNotFoundError as error:
         raise Gone(f"--server needs {error.name}: pip install 'mien[client]'") from error
     # Nobody waits for a single image here, so that a server may be busy, or start anew.
-    patient = client.Retry(attempts=6, longest_wait_s=120)
+    patient = client.Retry(attempts=5, longest_wait_s=120)
     once = client.Retry(attempts=1)
     try:
         async with client.AsyncClient(url, api_key, retry=once) as asking:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import deque
 from collections.abc import (
     AsyncGenerator,
@@ -29,7 +30,7 @@ from service.cli.inputs import Input
 from service.cli.output import Output
 from service.cli.records import Record
 from service.core.tracking import Tracker, TrackOptions
-from service.errors import MienError
+from service.errors import MienError, TooLarge
 from service.types import Pixels
 from service.vision.codec import ImageLimits
 
@@ -219,8 +220,11 @@ async def _each(items: Iterable[T]) -> AsyncIterator[T]:
 
 
 def _read(path: Path, max_bytes: int) -> bytes:
-    """No more of a file than shows that it is too large."""
     with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > max_bytes:
+            raise TooLarge("bytes", size, max_bytes)
+        # What has no size, as a pipe, is not read without end.
         return file.read(max_bytes + 1)
 
 

@@ -156,6 +156,8 @@ def start(*args: str | Path) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # Small, so that it waits for who reads, and is not done before it is told to stop.
+        pipesize=4096,
     )
 
 
@@ -173,7 +175,7 @@ def test_cut_off_in_a_video_nothing_is_lost_or_twice(
         for _ in range(4):
             process.stdout.readline()
         process.send_signal(how)
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate(timeout=100)
     assert process.returncode == status
     assert "Traceback" not in said
     done = len(lines(path))
@@ -208,7 +210,7 @@ def test_a_camera_until_it_is_left(tmp_path: Path) -> None:
                 for _ in range(2):
                     process.stdout.readline()
                 process.send_signal(signal.SIGINT)
-                _, said = process.communicate(timeout=60)
+                _, said = process.communicate(timeout=100)
             assert process.returncode == 130
             assert "Traceback" not in said
     assert {line["source"] for line in lines(path)} == {url}
@@ -236,7 +238,9 @@ def test_a_bar_on_a_terminal(folder: Path, tmp_path: Path) -> None:
     assert b"/s" in shown
 
 
-def test_through_a_server_it_is_the_same(folder: Path, tmp_path: Path) -> None:
+def test_through_a_server_it_is_the_same(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bad = photo(tmp_path, "bad.jpg", b"no image")
     here, there = tmp_path / "here.jsonl", tmp_path / "there.jsonl"
     assert mien("analyze", folder, bad, "--tracks", "--out", here).exit_code == 1
@@ -245,8 +249,8 @@ def test_through_a_server_it_is_the_same(folder: Path, tmp_path: Path) -> None:
         refused = mien("analyze", folder, *server)
         assert refused.exit_code == 2
         assert "unauthorized" in refused.stderr
-        keyed = (*server, "--api-key", "k1")
-        done = mien("analyze", folder, bad, "--tracks", "--out", there, *keyed)
+        monkeypatch.setenv("MIEN_API_KEY", "k1")
+        done = mien("analyze", folder, bad, "--tracks", "--out", there, *server)
     assert done.exit_code == 1
     assert "bad.jpg: invalid_image" in done.stderr
     assert results(here) == results(there)
@@ -260,7 +264,7 @@ def test_a_server_that_goes_away(tmp_path: Path) -> None:
             assert process.stdout is not None
             process.stdout.readline()
             server.kill()
-            _, said = process.communicate(timeout=60)
+            _, said = process.communicate(timeout=100)
     assert process.returncode == 1
     assert "Traceback" not in said
     assert 1 <= len(lines(path)) < 60
@@ -276,3 +280,10 @@ def test_more_at_a_time_than_there_is_room_for(
     path = tmp_path / "r.jsonl"
     assert mien("analyze", tmp_path, "--jobs", "6", "--out", path).exit_code == 0
     assert len(lines(path)) == 6
+
+
+def test_a_file_over_the_limit_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MIEN_MAX_BYTES", "1000")
+    done = mien("analyze", photo(tmp_path, "a.jpg", b"x" * 5000))
+    assert done.exit_code == 1
+    assert "the image has 5,000 bytes, the limit is 1,000" in done.stderr
