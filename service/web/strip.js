@@ -31,7 +31,7 @@ export class Strip extends EventTarget {
   /** Choose an item, or none: null. */
   choose(item) {
     this.#chosen = item;
-    for (const { button, ...other } of this.#items) button.setAttribute("aria-pressed", other.id === item?.id);
+    for (const other of this.#items) other.button.setAttribute("aria-pressed", other === item);
     if (!item) return;
     // Along the row alone: the page is not to jump.
     this.#row.scrollLeft += item.button.getBoundingClientRect().left - this.#row.getBoundingClientRect().left - 40;
@@ -50,7 +50,7 @@ export class Strip extends EventTarget {
     button.type = "button";
     const isVideo = file.type.startsWith("video/");
     const item = {
-      id: this.#items.length, file, isVideo, button, time: 0,
+      file, isVideo, button, time: 0,
       url: isVideo ? null : URL.createObjectURL(file),
     };
     const image = document.createElement("img");
