@@ -40,3 +40,11 @@ def test_landmarks_are_dots():
     points = np.array([[60, 60], [90, 60], [75, 75], [65, 90], [85, 90]], np.float32)
     drawn = changed(blank, annotate(blank, [face(Box(50, 40, 60, 80), points)]))
     assert all(drawn[int(y), int(x)] for x, y in points)
+
+
+def test_the_track_is_written_first():
+    blank = np.zeros((200, 200, 3), np.uint8)
+    box = Box(50, 40, 60, 80)
+    plain, tracked = annotate(blank, [face(box)]), annotate(blank, [face(box)], [7])
+    rows = [np.flatnonzero(changed(blank, drawn)[:, 52]).max() for drawn in (plain, tracked)]
+    assert rows[1] > rows[0]
