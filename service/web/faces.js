@@ -5,6 +5,7 @@ import { COLOURS, counted, numbered, percent, predictions } from "./labels.js";
 
 /** A track outlives gaps of a second; its card does, too. */
 const AWAY_MS = 1000;
+const NONE = [];
 
 export class FaceList extends EventTarget {
   #list;
@@ -50,7 +51,9 @@ export class FaceList extends EventTarget {
 
   /** Show why: `reasons` is [{head, label, url}], of which `chosen` lies over the picture. */
   explain(id, reasons, chosen, choose) {
-    for (const [other, card] of this.#cards) card.explain(other === id ? reasons : [], chosen, choose);
+    for (const [other, card] of this.#cards) card.explain(other === id ? reasons : NONE, chosen, choose);
+    // Of a face of a stream, whose card was replaced when it became a photo's.
+    if (document.activeElement === document.body) this.#cards.get(id)?.focus();
   }
 
   #card(id) {
@@ -83,6 +86,7 @@ class Card {
   #parts;
   #bars = new Map();
   #history = new History();
+  #reasons = NONE;
   seen = Infinity;
 
   constructor(template, id) {
@@ -126,12 +130,19 @@ class Card {
     this.#history.draw(canvas);
   }
 
+  focus() {
+    this.#parts.why.focus();
+  }
+
   explain(reasons, chosen, choose) {
-    this.element.classList.toggle("chosen", reasons.length > 0);
-    this.#parts.reasons.hidden = reasons.length === 0;
-    this.#parts.reasons.replaceChildren(
-      ...reasons.map((reason) => reasonButton(reason, reason.head === chosen, choose)),
-    );
+    const { reasons: group } = this.#parts;
+    if (reasons !== this.#reasons) {
+      this.#reasons = reasons;
+      this.element.classList.toggle("chosen", reasons.length > 0);
+      group.hidden = reasons.length === 0;
+      group.replaceChildren(...reasons.map((reason) => reasonButton(reason, choose)));
+    }
+    for (const button of group.children) button.setAttribute("aria-pressed", button.dataset.head === chosen);
   }
 
   #setBar(label, share) {
@@ -160,11 +171,11 @@ function answer({ head, label, probability, uncertain }) {
   return span;
 }
 
-function reasonButton({ head, label, url }, pressed, choose) {
+function reasonButton({ head, label, url }, choose) {
   const [button, image] = [element("button"), element("img")];
   button.type = "button";
-  button.setAttribute("aria-pressed", pressed);
-  button.onclick = () => choose(pressed ? null : head);
+  button.dataset.head = head;
+  button.onclick = () => choose(button.ariaPressed === "true" ? null : head);
   image.src = url;
   image.alt = "";
   button.append(image, `${head}: ${label}`);

@@ -4,8 +4,8 @@
 export function gather({ button, input, take, refuse }) {
   const sort = (files) => {
     const [good, bad] = [files.filter(isPicture), files.filter((file) => !isPicture(file))];
-    if (bad.length) refuse(`${bad.map(({ name }) => name).join(", ")}: this is neither a photo nor a video.`);
     take(good);
+    if (bad.length) refuse(`${bad.map(({ name }) => name).join(", ")}: this is neither a photo nor a video.`);
   };
   button.onclick = () => input.click();
   input.onchange = () => {

@@ -66,6 +66,7 @@ def test_several_photos_and_one_that_is_none(tab: Tab) -> None:
     bad = {"name": "broken.jpg", "mimeType": "image/jpeg", "buffer": PHOTO.read_bytes()[:9000]}
     text = {"name": "notes.txt", "mimeType": "text/plain", "buffer": b"hello"}
     tab.choose(PHOTO, bad, text)
+    tab.page.locator("#notice [role=alert]").wait_for()
     assert tab.text("#notice p") == "notes.txt: this is neither a photo nor a video."
     tab.wait_for("document.querySelectorAll('.strip .failed').length === 1")
     states = tab.page.locator(".strip .state").all_inner_texts()
@@ -187,6 +188,10 @@ def test_by_keyboard_alone(tab: Tab) -> None:
         tab_to("#save-json")
         page.keyboard.press("Enter")
     tab_to(".reasons button")
+    page.keyboard.press("Enter")
+    pressed = page.evaluate("[...document.querySelectorAll('.reasons [aria-pressed=true]')].length")
+    assert pressed == 0
+    assert page.evaluate("document.activeElement.dataset.head") == "emotion"
     tab_to("summary")
     page.keyboard.press("Enter")
     tab_to("#attributes input")
