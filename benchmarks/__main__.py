@@ -2,8 +2,9 @@
 
 import asyncio
 
-from benchmarks import batching, models, request
+from benchmarks import batching, models, request, stream
 
 asyncio.run(batching.main())
 models.main()
 request.main()
+stream.main()

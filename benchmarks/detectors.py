@@ -34,9 +34,9 @@ def main(folder: Path | None = None) -> None:
     with ExitStack() as servers:
         opened = [servers.enter_context(server(*ONE_THREAD, *f)) for f in detectors.values()]
         calls = [poster(port, photo) for _, port, _ in opened]
-        before = [_processor_s(process.pid) for process, *_ in opened]
+        before = [processor_s(process.pid) for process, *_ in opened]
         taken = in_turns(*calls)
-        after = [_processor_s(process.pid) for process, *_ in opened]
+        after = [processor_s(process.pid) for process, *_ in opened]
     title = f"One 640x480 photo, one face, all heads, one thread, {ROUNDS} rounds"
     table = Table("detector", "p50 ms", "p99 ms", "processor ms, mean", title=title)
     # The calls that warm up are counted by the processor's clock too.
@@ -49,7 +49,7 @@ def main(folder: Path | None = None) -> None:
     print(f"{theirs / mine:.1f} times as fast as with haar; aimed at a p50 of {MAX_P50_MS:g} ms")
 
 
-def _processor_s(pid: int) -> float:
+def processor_s(pid: int) -> float:
     """Processor time of a process and its threads so far."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
