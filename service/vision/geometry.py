@@ -87,8 +87,10 @@ def iou(a: Floats, b: Floats) -> Floats:
     a, b = a[:, np.newaxis], b[np.newaxis]
     near = np.maximum(a[..., :2], b[..., :2])
     far = np.minimum(a[..., :2] + a[..., 2:], b[..., :2] + b[..., 2:])
-    shared = np.clip(far - near, 0, None).prod(axis=-1)
-    area_a, area_b = a[..., 2:].prod(axis=-1), b[..., 2:].prod(axis=-1)
+    sides = np.maximum(far - near, 0)
+    # Not `prod`: over an axis of two it takes several times as long.
+    shared = sides[..., 0] * sides[..., 1]
+    area_a, area_b = a[..., 2] * a[..., 3], b[..., 2] * b[..., 3]
     # x + width - x is not width in float32: of a sliver it can be more.
     shared = np.minimum(shared, np.minimum(area_a, area_b))
     union = area_a + area_b - shared
