@@ -92,7 +92,7 @@ def analyze_command(
 
 @app.command()
 def models() -> None:
-    """List the models that would be served."""
+    """List the models that would be served, and what finds the faces."""
     analyzer = _open(_settings())
     table = Table("model", "heads", "default for", "input", "parameters", "provider")
     for name, model in analyzer.models.items():
@@ -107,6 +107,7 @@ def models() -> None:
             model.provider,
         )
     console.out.print(table)
+    console.out.print(f"detector: {analyzer.detector.id} ({analyzer.detector.provider})")
 
 
 @app.command()

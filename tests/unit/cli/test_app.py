@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -96,6 +97,7 @@ def test_models_are_listed_with_their_defaults() -> None:
     assert result.exit_code == 0
     assert "moods@1.0.0" in result.stdout
     assert "ages@1.0.0" in result.stdout
+    assert re.search(r"^detector: \w+@\S+ \(cpu\)$", result.stdout, re.M)
 
 
 def test_version() -> None:
