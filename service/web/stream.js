@@ -59,8 +59,8 @@ export class Stream extends EventTarget {
   }
 
   get hasRoom() {
-    const most = this.#ending ? 0 : (this.#limits?.max_in_flight ?? 0);
-    return this.#unanswered.size < most;
+    if (!this.#limits || this.#ending || this.#socket.readyState !== WebSocket.OPEN) return false;
+    return this.#unanswered.size < this.#limits.max_in_flight;
   }
 
   /** Wait until a frame may be sent; false when none will be. */
@@ -105,7 +105,8 @@ export class Stream extends EventTarget {
   }
 
   #say(message) {
-    this.#socket.send(JSON.stringify(message));
+    // One that closes already would only complain.
+    if (this.#socket.readyState === WebSocket.OPEN) this.#socket.send(JSON.stringify(message));
   }
 
   #take(message) {
