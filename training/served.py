@@ -56,6 +56,9 @@ def measure_photos(folder: Path, photos: Sequence[Photo], yunet: Path) -> dict[s
         "haar": _settings(folder, detector="haar"),
         "yunet": _settings(folder, detector="yunet", yunet_path=yunet),
     }
+    ours = folder.with_name(Settings().detector_dir.name)
+    if ours.is_dir():
+        services["mien"] = _settings(folder, detector="mien", detector_dir=ours)
     record = {
         "model": model.card.name,
         "sha256": model.card.sha256,

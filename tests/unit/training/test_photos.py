@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from service.runtime.registry import Model
 from service.runtime.session import SessionOptions
 from service.types import Box, Face
+from tests.detectors import stub_detector
 from tests.fakes import FakeDetector, encode, make_model_folder
 from tests.yunet import stub_yunet
 from training.__main__ import app
@@ -92,6 +93,7 @@ def test_service_against_the_best_box(tmp_path: Path, photos: Path) -> None:
     models = tmp_path / "models"
     folder = make_model_folder(models, heads=("gender", "age"), size=32)
     make_model_folder(models, "moody", heads=("emotion",))
+    stub_detector(models)
     yunet = stub_yunet(tmp_path / "yunet.onnx")
     flags = ["--fairface", str(photos), "--yunet", str(yunet), "--models", str(models)]
     result = CliRunner().invoke(app, ["photos", *flags], catch_exceptions=False)
@@ -99,6 +101,7 @@ def test_service_against_the_best_box(tmp_path: Path, photos: Path) -> None:
     assert not (models / "moody" / "photos.json").exists()
     record = json.loads((folder / "photos.json").read_text())
     assert record["sha256"] == json.loads((folder / "card.json").read_text())["sha256"]
+    assert list(record["services"]) == ["haar", "yunet", "mien"]
     best = record["best_box"]
     assert (record["photos"], best["found"]) == (4, 4)
     # One face has one answer: right for three photos, or for the one that is left.
