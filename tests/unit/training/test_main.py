@@ -14,7 +14,7 @@ def test_train_names_the_flag_that_is_missing() -> None:
     assert "--fer2013" in result.output
 
 
-@pytest.mark.parametrize("command", ["train", "publish", "evaluate"])
+@pytest.mark.parametrize("command", ["train", "publish", "evaluate", "train-detector", "alignment"])
 def test_help(command: str) -> None:
     assert CliRunner().invoke(app, [command, "--help"]).exit_code == 0
 
