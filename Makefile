@@ -45,7 +45,7 @@ test: $(VENV)/.dev ## Run every test; service/ must be covered to 90 %, with bra
 .PHONY: opencv
 opencv: $(VENV)/.dev $(VENV)/opencv5/.done ## Run the tests that concern OpenCV with OpenCV 5
 	PYTHONPATH=$(VENV)/opencv5 $(BIN)/python -c 'import cv2; assert cv2.__version__ >= "5", cv2'
-	PYTHONPATH=$(VENV)/opencv5 $(BIN)/pytest -p no:cacheprovider $(OPENCV_TESTS)
+	PYTHONPATH=$(VENV)/opencv5 $(BIN)/pytest $(OPENCV_TESTS)
 
 # Those of the API need the default detector, which Haar cannot be there.
 OPENCV_TESTS := tests/unit/vision tests/unit/core/test_prepare.py tests/unit/runtime/test_detector.py \
