@@ -222,6 +222,7 @@ analysis.addEventListener("done", ({ detail: item }) => item === strip.chosen &&
 settings.addEventListener("change", () => {
   live.side = settings.side;
   stream.renew(settings.session);
+  live.again();
   analysis.run();
 });
 

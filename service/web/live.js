@@ -11,6 +11,9 @@ export class Live extends EventTarget {
   /** When the next frame may go, by `performance.now()`. */
   #next = 0;
   #stopped = null;
+  /** Whether the video shows what was not sent yet, and who waits for that. */
+  #fresh = true;
+  #wake = () => {};
   side = 640;
 
   constructor(video, stream) {
@@ -20,22 +23,26 @@ export class Live extends EventTarget {
     stream.addEventListener("reply", ({ detail }) => this.#pace(detail.message));
   }
 
-  get running() {
-    return this.#stopped !== null;
-  }
-
   start(options) {
     this.stop();
     this.#service = this.#next = 0;
     this.#stopped = new AbortController();
     this.#stream.open(options);
+    this.#watch(this.#stopped.signal);
     this.#send(this.#stopped.signal);
   }
 
   stop() {
     this.#stopped?.abort();
     this.#stopped = null;
+    this.#wake();
     this.#stream.close();
+  }
+
+  /** Send what the video shows once more: the answer may be another now. */
+  again() {
+    this.#fresh = true;
+    this.#wake();
   }
 
   /** A frame goes when the server is about to be done with the one before: waiting only ages it. */
@@ -48,12 +55,27 @@ export class Live extends EventTarget {
     return performance.now() + 0.9 * this.#service;
   }
 
+  /** Take note of every frame: the last one before a pause must not be missed. */
+  #watch(signal) {
+    this.#fresh = true;
+    const seen = () => {
+      if (signal.aborted) return;
+      this.again();
+      this.#video.requestVideoFrameCallback(seen);
+    };
+    this.#video.requestVideoFrameCallback(seen);
+  }
+
   async #send(signal) {
-    while (await this.#frame(signal)) {
-      if (!(await this.#turn())) continue;
-      // What it shows by now, not what it showed then: of a video that stands still, both are the same.
+    while (!signal.aborted) {
+      if (!this.#fresh) await new Promise((wake) => (this.#wake = wake));
+      if (!(await this.#turn()) || signal.aborted) return;
+      this.#fresh = false;
       const blob = await this.#grab();
-      if (!blob || signal.aborted || !this.#stream.hasRoom) continue;
+      if (!blob || signal.aborted || !this.#stream.hasRoom) {
+        this.#fresh = true;
+        continue;
+      }
       const sent = this.#stream.send(blob);
       if (this.#stream.unanswered === 1) this.#next = this.#nearlyDone();
       this.dispatchEvent(new CustomEvent(sent ? "sent" : "toolarge"));
@@ -65,19 +87,6 @@ export class Live extends EventTarget {
     const ready = await this.#stream.ready();
     await new Promise((resolve) => setTimeout(resolve, this.#next - performance.now()));
     return ready;
-  }
-
-  /** Wait for the video's next frame; false once stopped. */
-  #frame(signal) {
-    return new Promise((resolve) => {
-      if (signal.aborted) return resolve(false);
-      const stop = () => resolve(false);
-      signal.addEventListener("abort", stop, { once: true });
-      this.#video.requestVideoFrameCallback(() => {
-        signal.removeEventListener("abort", stop);
-        resolve(!signal.aborted);
-      });
-    });
   }
 
   /** The frame that the video shows, as a JPEG whose longer side is at most `side`. */
