@@ -31,15 +31,10 @@ def open_analyzer(settings: Settings, metrics: Metrics) -> Analyzer:
     Raises:
         ModelError: a model, or the detector's file, is missing, damaged or not what its card says.
     """
-    slots = _slots(settings)
     # Images are worked on side by side, so OpenCV's own threads would only get in the way.
     cv2.setNumThreads(1)
     options = SessionOptions(settings.provider, settings.threads, settings.max_batch_size)
     models = load_models(settings.models_dir, settings.models, options)
-    for model in models.values():
-        card = model.card
-        metrics.serves(card.name, card.version, card.sha256, model.provider)
-        metrics.runs(_explain_name(card.name), model.provider)
     detector = open_detector(settings)
     detector_card = detector.card if isinstance(detector, MienDetector) else None
     if detector_card is not None:
@@ -50,39 +45,40 @@ def open_analyzer(settings: Settings, metrics: Metrics) -> Analyzer:
         prepare=Batcher(
             Preparer(detector, image_limits(settings)),
             name="prepare",
-            slots=slots,
+            slots=_slots(settings),
             max_batch_size=1,
             max_pending=settings.max_pending_images,
             observer=metrics,
         ),
-        models={
-            name: ServedModel(
-                model.card,
-                model.provider,
-                Batcher(
-                    model,
-                    name=name,
-                    slots=slots,
-                    max_batch_size=settings.max_batch_size,
-                    max_pending=settings.max_pending_faces,
-                    observer=metrics,
-                ),
-                Batcher(
-                    Explainer(model, model.gradients, settings.max_batch_size),
-                    name=_explain_name(name),
-                    slots=slots,
-                    max_batch_size=min(settings.max_batch_size, settings.max_explain_batch_size),
-                    max_pending=settings.max_pending_explanations,
-                    observer=metrics,
-                ),
-                model.warm_up,
-            )
-            for name, model in models.items()
-        },
+        models={name: _served(model, settings, metrics) for name, model in models.items()},
         defaults=_defaults(settings, models),
         metrics=metrics,
         fault=_provider_fault(settings, models, detector),
     )
+
+
+def _served(model: Model, settings: Settings, metrics: Metrics) -> ServedModel:
+    card, largest = model.card, settings.max_batch_size
+    metrics.serves(card.name, card.version, card.sha256, model.provider)
+    explain_name = f"{card.name}/explain"
+    metrics.runs(explain_name, model.provider)
+    faces = Batcher(
+        model,
+        name=card.name,
+        slots=_slots(settings),
+        max_batch_size=largest,
+        max_pending=settings.max_pending_faces,
+        observer=metrics,
+    )
+    explanations = Batcher(
+        Explainer(model, model.gradients, largest),
+        name=explain_name,
+        slots=_slots(settings),
+        max_batch_size=min(largest, settings.max_explain_batch_size),
+        max_pending=settings.max_pending_explanations,
+        observer=metrics,
+    )
+    return ServedModel(card, model.provider, faces, explanations, model.warm_up)
 
 
 def default_options(settings: Settings) -> Options:
@@ -116,11 +112,6 @@ def image_limits(settings: Settings) -> ImageLimits:
 
 def _slots(settings: Settings) -> int:
     return settings.slots or max(1, available_cores() // settings.threads)
-
-
-def _explain_name(model: str) -> str:
-    """What a model's explanations are called in metrics and messages."""
-    return f"{model}/explain"
 
 
 def open_detector(settings: Settings) -> AnyDetector:
