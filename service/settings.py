@@ -55,7 +55,7 @@ class Settings(BaseSettings):
     )
     models: Names = Field((), description="Models to serve; empty for all in the folder.")
     default_models: Names = Field(
-        ("mini_xception_emotion", "guided_fusion"),
+        ("vgg_emotion", "vgg_gender_age"),
         description="A head's default is the first of these that has it, else any model.",
     )
     provider: Literal["auto", "cpu", "cuda"] = Field(
