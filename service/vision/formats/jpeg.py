@@ -12,9 +12,8 @@ from service.vision.formats.header import Header
 from service.vision.formats.tiff import exif_orientation
 
 _MARKER = re.compile(rb"\xff([^\x00\xff])")  # skips fill bytes and garbage, as libjpeg does
-_SCAN = re.compile(rb"\xff\xda")
 _SCAN_END = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
-_SOF, _EOI, _SOS, _APP1 = range(0xC0, 0xC3), 0xD9, 0xDA, 0xE1
+_SOF, _PROGRESSIVE, _EOI, _SOS, _APP1 = range(0xC0, 0xC3), 0xC2, 0xD9, 0xDA, 0xE1
 _OTHER_SOF = {0xC3, *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0)}
 _ALONE = {0x01, *range(0xD0, 0xD9)}
 _MAX_SEGMENTS = 4096  # a camera file has some tens; the bound keeps 4-byte segments cheap
@@ -41,11 +40,11 @@ def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
 
 
 def read_header(data: bytes) -> Header:
-    """Size from the frame header, orientation from EXIF."""
-    orientation = 1
+    """Size from the frame header, orientation from the first EXIF."""
+    orientation: int | None = None
     size: tuple[int, int] | None = None
     for marker, start, end in _segments(data):
-        if marker == _APP1 and data.startswith(b"Exif\0\0", start) and orientation == 1:
+        if marker == _APP1 and data.startswith(b"Exif\0\0", start) and orientation is None:
             orientation = exif_orientation(data[start:end])
         elif marker in _OTHER_SOF:
             raise UnsupportedMedia("lossless, hierarchical and arithmetic JPEG are not supported")
@@ -53,7 +52,7 @@ def read_header(data: bytes) -> Header:
             size = _size(data, start)
     if size is None:
         raise InvalidImage("the JPEG has no frame header")
-    return Header("jpeg", *size, orientation)
+    return Header("jpeg", *size, orientation or 1)
 
 
 def _size(data: bytes, start: int) -> tuple[int, int]:
@@ -64,7 +63,7 @@ def _size(data: bytes, start: int) -> tuple[int, int]:
 
 
 def trim(data: bytes) -> bytes:
-    """The file, with an end marker after its first scan's start and every component in a scan.
+    """The file, with an end marker after its first scan's start and every scan that it needs.
 
     A thumbnail has an end marker of its own, but before that. The search is from the end:
     at once in most files, and past whatever a camera appended to others. In coded data each FF is
@@ -73,10 +72,11 @@ def trim(data: bytes) -> bytes:
     scan = _scan_start(data)
     if scan < 0 or data.rfind(b"\xff\xd9", scan) < 0:
         raise InvalidImage("the JPEG is truncated: it has no end marker")
-    if not _components(data) <= _scanned(data, scan):
-        raise InvalidImage("the JPEG is truncated: a colour component has no scan")
-    if _scan_count(data, scan) > _MAX_SCANS:
+    scans = list(islice(_scans(data, scan), _MAX_SCANS + 1))
+    if len(scans) > _MAX_SCANS:
         raise UnsupportedMedia(f"JPEG of more than {_MAX_SCANS} scans")
+    if not _is_complete(data, scans):
+        raise InvalidImage("the JPEG is truncated: a part of its picture has no scan")
     return data
 
 
@@ -85,22 +85,22 @@ def _scan_start(data: bytes) -> int:
     return next((start for marker, start, _ in _segments(data) if marker == _SOS), -1)
 
 
-def _scan_count(data: bytes, at: int) -> int:
-    """How many scans libjpeg would read from the first scan on, counted up to one too many.
+def _scans(data: bytes, at: int) -> Iterator[int]:
+    """Where the header's payload of each scan that libjpeg would read starts, from the first on.
 
     As libjpeg does, it takes no length of a marker below C0 (jdmarker.c, jpeg_resync_to_restart).
     """
-    scans = 1
+    yield at
     for _ in range(_MAX_SEGMENTS):
         match = _SCAN_END.search(data, at)
-        if match is None or match[0][1] == _EOI or scans > _MAX_SCANS:
-            return scans
+        if match is None or match[0][1] == _EOI:
+            return
         marker, at = match[0][1], match.end()
         if marker == _SOS:
-            scans += 1
+            yield at + 2
         elif marker >= _SOF[0] and marker not in _ALONE:
             at += unpack_from(">H", data, at)[0]
-    return _MAX_SCANS + 1
+    raise UnsupportedMedia(f"JPEG of more than {_MAX_SEGMENTS} segments")
 
 
 def scan_end(data: bytes) -> int:
@@ -109,18 +109,18 @@ def scan_end(data: bytes) -> int:
     return match.start() if match else len(data)
 
 
-def _components(data: bytes) -> set[int]:
-    start = next(start for marker, start, _ in _segments(data) if marker in _SOF)
-    return set(data[start + 6 : start + 6 + 3 * data[start + 5] : 3])
+def _is_complete(data: bytes, scans: list[int]) -> bool:
+    """Whether each coefficient of each component has a scan that gives it to its last bit.
 
-
-def _scanned(data: bytes, scan: int) -> set[int]:
-    """Components that have a scan; nearly always the first scan has them all."""
-    seen: set[int] = set()
-    wanted = _components(data)
-    for match in islice(_SCAN.finditer(data, scan - 4), _MAX_SEGMENTS):
-        at = match.end() + 2
-        seen |= set(data[at + 1 : at + 1 + 2 * data[at] : 2])
-        if wanted <= seen:
-            break
-    return seen
+    Only a progressive file (T.81, annex G) has scans that give less. A cut one lacks the later of
+    them, and a decoder shows the rest as a blurred picture.
+    """
+    marker, start = next((m, start) for m, start, _ in _segments(data) if m in _SOF)
+    components = data[start + 6 : start + 6 + 3 * data[start + 5] : 3]
+    due = {(component, k) for component in components for k in range(64)}
+    for at in scans:
+        end = at + 1 + 2 * data[at]
+        first, last, bits = data[end : end + 3] if marker == _PROGRESSIVE else (0, 63, 0)
+        if bits & 15 == 0:
+            due -= {(c, k) for c in data[at + 1 : end : 2] for k in range(first, last + 1)}
+    return not due

@@ -32,10 +32,8 @@ def read_header(data: bytes) -> Header:
     length, kind, width, height, depth = unpack_from(">I4sIIB", data, 8)
     if (length, kind) != (13, b"IHDR"):
         raise InvalidImage("the PNG does not start with its header")
-    orientation = 1
-    for kind, start, end in _chunks(data):
-        if kind == b"eXIf":
-            orientation = exif_orientation(data[start + 8 : end - 4])
+    exif = (data[start + 8 : end - 4] for kind, start, end in _chunks(data) if kind == b"eXIf")
+    orientation = exif_orientation(next(exif, b""))
     return Header("png", width, height, orientation, depth=max(depth, 8))
 
 

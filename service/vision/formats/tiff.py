@@ -6,14 +6,17 @@ TIFF 6.0: https://www.itu.int/itudoc/itu-t/com16/tiff-fx/docs/tiff6.pdf
 from __future__ import annotations
 
 import struct
+from operator import add
 from struct import unpack_from
 from typing import NamedTuple
 
 from service.errors import InvalidImage, UnsupportedMedia
-from service.vision.formats.bounds import MAX_BLOCK
+from service.vision.formats.bounds import MAX_BLOCK, MAX_CHUNKS
 from service.vision.formats.header import Header
 
 _ORIENTATION = 274  # the tag
+_TAGS = {*range(256, 260), 262, 273, _ORIENTATION, 277, 278, 279, 284, *range(322, 326), 338, 339}
+"""Those that are read here. Others may be of any length and lie over each other."""
 _INTEGERS = {1: "B", 3: "H", 4: "I"}
 
 # Values of tags 259, 262, 284, 338 and 339.
@@ -23,6 +26,7 @@ _PLANES = 2
 _STRAIGHT_ALPHA = 2
 _UNSIGNED = 1
 
+_MAX_SAMPLES = 4  # of a pixel; a file with more is OpenCV's to refuse
 _DEPTHS = {1, 4, 8, 10, 12, 14, 16}
 
 
@@ -31,42 +35,51 @@ class _Entry(NamedTuple):
     """Where the (first) value stands in the file."""
     code: str
     """Its type, as `struct` writes it."""
-    values: tuple[int, ...]
+    number: int
+    """How many values it says it has; none is read before it is wanted."""
 
 
-def _directory(block: bytes) -> tuple[str, dict[int, _Entry]]:
-    """Byte order and integer tags of the first directory; of a tag given twice the first counts."""
+class _Directory(NamedTuple):
+    block: bytes
+    order: str
+    entries: dict[int, _Entry]
+
+    def values(self, tag: int, most: int, *default: int) -> tuple[int, ...]:
+        """The first values of a tag, `most` at the most."""
+        if tag not in self.entries:
+            return default
+        at, code, number = self.entries[tag]
+        return unpack_from(f"{self.order}{min(number, most)}{code}", self.block, at)
+
+    def value(self, tag: int, default: int) -> int:
+        return self.values(tag, 1, default)[0]
+
+    def orientation(self) -> int:
+        value = next(iter(self.values(_ORIENTATION, 1)), 1)
+        return value if 1 <= value <= 8 else 1
+
+
+def _directory(block: bytes) -> _Directory:
+    """The tags of `_TAGS` in the first directory; of a tag given twice the first counts."""
     order = {b"II": "<", b"MM": ">"}[block[:2]]
     (start,) = unpack_from(order + "I", block, 4)
     (count,) = unpack_from(order + "H", block, start)
-    tags: dict[int, _Entry] = {}
+    entries: dict[int, _Entry] = {}
     for at in range(start + 2, start + 2 + 12 * count, 12):
         tag, kind, number = unpack_from(order + "HHI", block, at)
-        if code := _INTEGERS.get(kind):
-            tags.setdefault(tag, _entry(block, at + 8, order, code, number))
-    return order, tags
-
-
-def _entry(block: bytes, at: int, order: str, code: str, number: int) -> _Entry:
-    if number * struct.calcsize(code) > 4:
-        (at,) = unpack_from(order + "I", block, at)
-    if number > len(block):
-        raise struct.error("more values than bytes")
-    return _Entry(at, code, unpack_from(f"{order}{number}{code}", block, at))
+        if tag in _TAGS and (code := _INTEGERS.get(kind)):
+            inside = number * struct.calcsize(code) <= 4
+            place = at + 8 if inside else unpack_from(order + "I", block, at + 8)[0]
+            entries.setdefault(tag, _Entry(place, code, number))
+    return _Directory(block, order, entries)
 
 
 def exif_orientation(block: bytes) -> int:
     """Orientation of an EXIF block; 1 when it is missing or broken, as every viewer takes it."""
     try:
-        _, tags = _directory(block.removeprefix(b"Exif\0\0"))
-        return _orientation(tags)
-    except (struct.error, KeyError, IndexError):
+        return _directory(block.removeprefix(b"Exif\0\0")).orientation()
+    except (struct.error, KeyError):
         return 1
-
-
-def _orientation(tags: dict[int, _Entry]) -> int:
-    values = tags[_ORIENTATION].values if _ORIENTATION in tags else ()
-    return values[0] if values and 1 <= values[0] <= 8 else 1
 
 
 class _Tiff(NamedTuple):
@@ -83,34 +96,26 @@ class _Tiff(NamedTuple):
     extra: int
     block: tuple[int, int]
     """Width and height of a tile, or of a strip."""
-    offsets: tuple[int, ...]
-    counts: tuple[int, ...]
+    tiled: bool
 
 
-def _tiff(tags: dict[int, _Entry]) -> _Tiff:
-    def values(tag: int, *default: int) -> tuple[int, ...]:
-        return tags[tag].values if tag in tags else default
-
-    def value(tag: int, default: int) -> int:
-        return values(tag, default)[0]
-
-    width, height = value(256, 0), value(257, 0)
-    tiled = 322 in tags
-    rows = value(278, 0xFFFFFFFF)
+def _tiff(tags: _Directory) -> _Tiff:
+    width, height = tags.value(256, 0), tags.value(257, 0)
+    tiled = 322 in tags.entries
+    rows = tags.value(278, 0xFFFFFFFF)
     strip = width, height if rows == 0xFFFFFFFF else rows
     return _Tiff(
         width=width,
         height=height,
-        depths=values(258, 1),
-        samples=value(277, 1),
-        compression=value(259, _UNCOMPRESSED),
-        photometric=value(262, 1),
-        planar=value(284, 1),
-        sample_format=value(339, _UNSIGNED),
-        extra=value(338, 0),
-        block=(value(322, 0), value(323, 0)) if tiled else strip,
-        offsets=values(324 if tiled else 273),
-        counts=values(325 if tiled else 279),
+        depths=tags.values(258, _MAX_SAMPLES, 1),
+        samples=tags.value(277, 1),
+        compression=tags.value(259, _UNCOMPRESSED),
+        photometric=tags.value(262, 1),
+        planar=tags.value(284, 1),
+        sample_format=tags.value(339, _UNSIGNED),
+        extra=tags.value(338, 0),
+        block=(tags.value(322, 0), tags.value(323, 0)) if tiled else strip,
+        tiled=tiled,
     )
 
 
@@ -118,7 +123,7 @@ def read_header(data: bytes) -> Header:
     """Size, depth, orientation and kind of alpha, from the tags."""
     if data[2:4] in (b"+\0", b"\0+"):
         raise UnsupportedMedia("BigTIFF")
-    _, tags = _directory(data)
+    tags = _directory(data)
     tiff = _tiff(tags)
     depth = tiff.depths[0]
     if tiff.sample_format != _UNSIGNED:
@@ -129,40 +134,45 @@ def read_header(data: bytes) -> Header:
         raise UnsupportedMedia("TIFF with 16 shades of grey")
     # libtiff's conversion of 8-bit samples multiplies alpha in; OpenCV leaves 16-bit ones alone.
     premultiplied = depth <= 8 or tiff.extra != _STRAIGHT_ALPHA
-    return Header("tiff", tiff.width, tiff.height, _orientation(tags), max(depth, 8), premultiplied)
+    depth = max(depth, 8)
+    return Header("tiff", tiff.width, tiff.height, tags.orientation(), depth, premultiplied)
 
 
 def trim(data: bytes) -> bytes:
     """The file as it lies, not turned, once its strips or tiles are all there."""
-    order, tags = _directory(data)
+    tags = _directory(data)
     tiff = _tiff(tags)
-    _check_blocks(tiff)
-    if not tiff.offsets or len(tiff.offsets) != len(tiff.counts):
-        raise InvalidImage("the TIFF does not say where its picture is")
-    if max(map(sum, zip(tiff.offsets, tiff.counts, strict=True))) > len(data):
+    blocks = _blocks(tiff)
+    offsets = tags.values(324 if tiff.tiled else 273, blocks)
+    counts = tags.values(325 if tiff.tiled else 279, blocks)
+    if min(len(offsets), len(counts)) < blocks:
+        raise InvalidImage("the TIFF is truncated: it has too few strips or tiles")
+    row_bytes = (tiff.width * tiff.samples * tiff.depths[0] + 7) // 8
+    if tiff.compression == _UNCOMPRESSED and sum(counts) < row_bytes * tiff.height:
+        raise InvalidImage("the TIFF is truncated: its strips or tiles are too short")
+    if max(map(add, offsets, counts)) > len(data):
         raise InvalidImage("the TIFF is truncated")
-    return _unturned(data, order, tags)
+    return _unturned(tags)
 
 
-def _check_blocks(tiff: _Tiff) -> None:
+def _blocks(tiff: _Tiff) -> int:
+    """How many strips or tiles make up the picture."""
     width, height = tiff.block
     if not 0 < width * height <= max(tiff.width * tiff.height, MAX_BLOCK):
         raise InvalidImage(f"the TIFF has strips or tiles of {width} x {height} pixels")
     blocks = -(-tiff.width // width) * -(-tiff.height // height)
     if tiff.planar == _PLANES:
         blocks *= tiff.samples
-    if len(tiff.offsets) < blocks:
-        raise InvalidImage("the TIFF is truncated: it has too few strips or tiles")
-    row_bytes = (tiff.width * tiff.samples * tiff.depths[0] + 7) // 8
-    if tiff.compression == _UNCOMPRESSED and sum(tiff.counts) < row_bytes * tiff.height:
-        raise InvalidImage("the TIFF is truncated: its strips or tiles are too short")
+    if blocks > MAX_CHUNKS:
+        raise UnsupportedMedia(f"TIFF of more than {MAX_CHUNKS} strips or tiles")
+    return blocks
 
 
-def _unturned(data: bytes, order: str, tags: dict[int, _Entry]) -> bytes:
+def _unturned(tags: _Directory) -> bytes:
     """The file with orientation 1: OpenCV would turn it, whatever flags say that it must not."""
-    if _orientation(tags) == 1:
-        return data
-    entry = tags[_ORIENTATION]
-    turned = bytearray(data)
-    struct.pack_into(order + entry.code, turned, entry.at, 1)
+    if tags.orientation() == 1:
+        return tags.block
+    entry = tags.entries[_ORIENTATION]
+    turned = bytearray(tags.block)
+    struct.pack_into(tags.order + entry.code, turned, entry.at, 1)
     return bytes(turned)

@@ -28,10 +28,8 @@ def read_header(data: bytes) -> Header:
     if kind not in _SIZES:
         raise InvalidImage("the WebP does not start with a picture")
     width, height = _SIZES[kind](data)
-    orientation = 1
-    for kind, start, length in _chunks(data):
-        if kind == b"EXIF":
-            orientation = exif_orientation(data[start : start + length])
+    exif = (data[start : start + length] for kind, start, length in _chunks(data) if kind == b"EXIF")
+    orientation = exif_orientation(next(exif, b""))
     return Header("webp", width, height, orientation)
 
 
