@@ -1,4 +1,4 @@
-"""The sequence headers of AV1, which AVIF wraps.
+"""The units and the sequence header of AV1, which AVIF wraps.
 
 https://aomediacodec.github.io/av1-spec/av1-spec.pdf, 5.3 to 5.5
 """
@@ -9,7 +9,8 @@ import struct
 from collections.abc import Callable, Iterator
 
 from service.errors import InvalidImage, UnsupportedMedia
-from service.vision.formats.bounds import MAX_CHUNKS
+
+SEQUENCE_HEADER = 1
 
 
 def bits(data: bytes) -> Callable[[int], int]:
@@ -27,18 +28,15 @@ def bits(data: bytes) -> Callable[[int], int]:
     return take
 
 
-def sizes(payload: bytes) -> Iterator[tuple[int, int]]:
-    """Width and height from every sequence header of AV1 data."""
+def units(payload: bytes) -> Iterator[tuple[int, bytes]]:
+    """Type and payload of each open bitstream unit (OBU)."""
     at = 0
-    for _ in range(MAX_CHUNKS):
-        if at >= len(payload):
-            return
+    while at < len(payload):
         head, at = payload[at], at + (2 if payload[at] & 4 else 1)
         size = len(payload) - at
         if head & 2:
             size, at = _leb128(payload, at)
-        if head >> 3 & 15 == 1:
-            yield _size(payload[at : at + size])
+        yield head >> 3 & 15, payload[at : at + size]
         at += size
 
 
@@ -52,7 +50,8 @@ def _leb128(data: bytes, at: int) -> tuple[int, int]:
     raise InvalidImage("the AVIF has an endless number")
 
 
-def _size(sequence: bytes) -> tuple[int, int]:
+def size(sequence: bytes) -> tuple[int, int]:
+    """Width and height from a sequence header."""
     take = bits(sequence)
     take(4)  # profile, still picture
     if take(1):  # reduced header

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from itertools import islice
 from struct import unpack_from
 
-from service.errors import InvalidImage
+from service.errors import InvalidImage, UnsupportedMedia
 from service.vision.formats import av1
 from service.vision.formats.bounds import MAX_BLOCK, MAX_CHUNKS
 from service.vision.formats.header import Header
 
-_MAX_ITEMS = 1024  # and extents of one; a grid of 16,384 pixels in tiles of 512 has 1024
+# A grid of 16,384 pixels in tiles of 512 has 1024 and itself. Its tiles are of one extent each, of
+# two or three units of AV1 data. An extent may be stated in no bytes at all.
+_MAX_ITEMS = 2048
+_MAX_EXTENTS = 4096
+_MAX_UNITS = 16_384
 
 # Quarter turns against the clock, then mirror (0: top and bottom change places, 1: left and right).
 _TURNS: dict[tuple[int, int | None], int] = {
@@ -35,8 +38,11 @@ def _boxes(data: bytes, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
         stop = at + size if size else end
         if stop < start:
             raise InvalidImage("the AVIF has a box of no length")
+        if stop > end:
+            raise InvalidImage("the AVIF is truncated: a box reaches beyond what holds it")
         yield kind, start, stop
         at = stop
+    raise UnsupportedMedia(f"AVIF of more than {MAX_CHUNKS} boxes")
 
 
 def _box(data: bytes, kind: bytes, at: int, end: int) -> tuple[int, int]:
@@ -48,13 +54,18 @@ def _box(data: bytes, kind: bytes, at: int, end: int) -> tuple[int, int]:
 
 def read_header(data: bytes) -> Header:
     """Size, depth and turn of the primary item: its properties in the `iprp` box."""
-    sizes = [unpack_from(">II", data, at + 4) for at in _properties(data, b"ispe")]
+    properties = _properties(data)
+
+    def places(kind: bytes) -> Iterator[int]:
+        return (at for found, at in properties if found == kind)
+
+    sizes = [unpack_from(">II", data, at + 4) for at in places(b"ispe")]
     if len(sizes) != 1:
         raise InvalidImage("the AVIF does not state one size")
-    depth = max((_av1_depth(data[at + 2]) for at in _properties(data, b"av1C")), default=8)
-    depth = max((data[at + 5] for at in _properties(data, b"pixi")), default=depth)
-    turn = next((data[at] & 3 for at in _properties(data, b"irot")), 0)
-    mirror = next((data[at] & 1 for at in _properties(data, b"imir")), None)
+    depth = max((_av1_depth(data[at + 2]) for at in places(b"av1C")), default=8)
+    depth = max((data[at + 5] for at in places(b"pixi")), default=depth)
+    turn = next((data[at] & 3 for at in places(b"irot")), 0)
+    mirror = next((data[at] & 1 for at in places(b"imir")), None)
     width, height = sizes[0]
     return Header("avif", width, height, _TURNS[turn, mirror], depth)
 
@@ -64,14 +75,15 @@ def _av1_depth(flags: int) -> int:
     return (12 if flags & 0x20 else 10) if flags & 0x40 else 8
 
 
-def _properties(data: bytes, kind: bytes) -> list[int]:
-    """Where the payloads of the primary item's properties of this kind start."""
+def _properties(data: bytes) -> list[tuple[bytes, int]]:
+    """Type and start of the payload of each property of the primary item."""
     at, end = _box(data, b"meta", 0, len(data))
     primary = _primary(data, at, end)
     at, end = _box(data, b"iprp", at + 4, end)
-    properties = list(_boxes(data, *_box(data, b"ipco", at, end)))
     indices = _associations(data, _box(data, b"ipma", at, end)[0], primary)
-    return [properties[i - 1][1] for i in indices if i > 0 and properties[i - 1][0] == kind]
+    boxes = enumerate(_boxes(data, *_box(data, b"ipco", at, end)), 1)
+    wanted = {i: (kind, start) for i, (kind, start, _) in boxes if i in indices}
+    return [wanted[i] for i in indices if i > 0]
 
 
 def _primary(data: bytes, at: int, end: int) -> int:
@@ -104,16 +116,25 @@ def trim(data: bytes) -> bytes:
     AV1 do for that. Under the major brand of sequences it would take the first frame of a track,
     whose size stands elsewhere, instead of the primary item.
     """
-    if max(stop for _, _, stop in _boxes(data, 0, len(data))) > len(data):
-        raise InvalidImage("the AVIF is truncated")
+    for _ in _boxes(data, 0, len(data)):
+        pass  # it refuses one that is not all there
     header = read_header(data)
     primary, items = _coded(data)
-    for item, payload in items.items():
-        for width, height in av1.sizes(payload):
-            fits = width * height <= max(header.width * header.height, MAX_BLOCK)
-            if not fits or (item == primary and (width, height) != (header.width, header.height)):
-                raise InvalidImage("the AVIF's picture has another size than its header says")
+    for item, width, height in _sizes(items):
+        fits = width * height <= max(header.width * header.height, MAX_BLOCK)
+        if not fits or (item == primary and (width, height) != (header.width, header.height)):
+            raise InvalidImage("the AVIF's picture has another size than its header says")
     return data[:8] + b"avif" + data[12:]
+
+
+def _sizes(items: dict[int, bytes]) -> Iterator[tuple[int, int, int]]:
+    """Item, width and height from each sequence header of AV1 data."""
+    units = ((item, *unit) for item, payload in items.items() for unit in av1.units(payload))
+    for count, (item, kind, payload) in enumerate(units):
+        if count == _MAX_UNITS:
+            raise UnsupportedMedia(f"AVIF of more than {_MAX_UNITS} units of AV1 data")
+        if kind == av1.SEQUENCE_HEADER:
+            yield item, *av1.size(payload)
 
 
 def _coded(data: bytes) -> tuple[int, dict[int, bytes]]:
@@ -124,13 +145,16 @@ def _coded(data: bytes) -> tuple[int, dict[int, bytes]]:
     places = _places(data, *_box(data, b"iloc", at + 4, end))
     idat = next((start for kind, start, _ in _boxes(data, at + 4, end) if kind == b"idat"), 0)
     payloads: dict[int, bytes] = {}
-    for item, method, extents in islice(places, _MAX_ITEMS):
-        base = {0: 0, 1: idat}[method]
-        parts = [data[base + o : base + o + n if n else None] for o, n in extents]
-        if sum(map(len, parts)) + sum(map(len, payloads.values())) > len(data):
-            raise InvalidImage("the AVIF has more coded data than bytes")
+    left = len(data)
+    for item, method, extents in places:
         if item in coded:
-            payloads[item] = b"".join(parts)
+            base = {0: 0, 1: idat}[method]
+            spans = [(base + o, base + o + n if n else len(data)) for o, n in extents]
+            # Before any is copied: extents may lie over each other.
+            left -= sum(stop - start for start, stop in spans)
+            if left < 0 or any(stop < start for start, stop in spans):
+                raise InvalidImage("the AVIF has more coded data than bytes")
+            payloads[item] = b"".join(data[start:stop] for start, stop in spans)
     return primary, payloads
 
 
@@ -151,11 +175,15 @@ def _places(data: bytes, at: int, end: int) -> Iterator[tuple[int, int, list[tup
     widths = [8 * take(4) for _ in range(4)]
     offset, length, base, index = widths[0], widths[1], widths[2], widths[3] if version else 0
     wide = 32 if version > 1 else 16
-    for _ in range(take(wide)):
+    items, extents_left = take(wide), _MAX_EXTENTS
+    if items > _MAX_ITEMS:
+        raise UnsupportedMedia(f"AVIF of more than {_MAX_ITEMS} items")
+    for _ in range(items):
         item, method = take(wide), take(16) & 15 if version else 0
         start = (take(16), take(base))[1]  # behind a reference to another file, which is not
-        extents = [
-            (take(index), start + take(offset), take(length))
-            for _ in range(min(take(16), _MAX_ITEMS))
-        ]
+        number = take(16)
+        extents_left -= number
+        if extents_left < 0:
+            raise UnsupportedMedia(f"AVIF of more than {_MAX_EXTENTS} extents")
+        extents = [(take(index), start + take(offset), take(length)) for _ in range(number)]
         yield item, method, [(o, n) for _, o, n in extents]

@@ -4,4 +4,5 @@ MAX_BLOCK = 1 << 22
 """Pixels: a TIFF strip, a tile or an AVIF item may be larger than a small picture, not endless."""
 
 MAX_CHUNKS = 100_000
-"""Chunks or boxes that are visited: 20 MB in chunks of 8 kB, as libpng writes them, are 2,500."""
+"""Parts that are visited: 20 MB in PNG chunks of 8 kB, as libpng writes them, are 2,500; in GIF
+blocks of 255 bytes 80,000."""

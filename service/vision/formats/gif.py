@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from struct import unpack_from
 
-from service.errors import InvalidImage
+from service.errors import InvalidImage, UnsupportedMedia
+from service.vision.formats.bounds import MAX_CHUNKS
 from service.vision.formats.header import Header
 
 
@@ -30,16 +31,20 @@ def _palette(flags: int) -> int:
 
 def _first_frame(data: bytes, at: int) -> int:
     """Where the first frame ends."""
+    left = MAX_CHUNKS
     while data[at] == 0x21:  # an extension: its label, then blocks
-        at = _blocks(data, at + 2)
+        at, left = _blocks(data, at + 2, left)
     if data[at] != 0x2C:
         raise InvalidImage("the GIF has no frame")
     # Separator, place, size and flags are 10 bytes; palette; one byte of LZW code size; blocks.
-    return _blocks(data, at + 11 + 3 * _palette(data[at + 9]))
+    return _blocks(data, at + 11 + 3 * _palette(data[at + 9]), left)[0]
 
 
-def _blocks(data: bytes, at: int) -> int:
-    """Where a chain of blocks ends; an `IndexError` says that the file ends before."""
-    while length := data[at]:
+def _blocks(data: bytes, at: int, left: int) -> tuple[int, int]:
+    """Where a chain of blocks ends, and how many of those that are allowed are left."""
+    for visited in range(left):
+        length = data[at]
         at += length + 1
-    return at + 1
+        if not length:
+            return at, left - visited - 1
+    raise UnsupportedMedia(f"GIF of more than {MAX_CHUNKS} blocks before its second frame")

@@ -116,11 +116,12 @@ def _is_complete(data: bytes, scans: list[int]) -> bool:
     them, and a decoder shows the rest as a blurred picture.
     """
     marker, start = next((m, start) for m, start, _ in _segments(data) if m in _SOF)
-    components = data[start + 6 : start + 6 + 3 * data[start + 5] : 3]
+    components = set(data[start + 6 : start + 6 + 3 * data[start + 5] : 3])
     due = {(component, k) for component in components for k in range(64)}
     for at in scans:
         end = at + 1 + 2 * data[at]
-        first, last, bits = data[end : end + 3] if marker == _PROGRESSIVE else (0, 63, 0)
+        first, last, bits = unpack_from("3B", data, end) if marker == _PROGRESSIVE else (0, 63, 0)
         if bits & 15 == 0:
-            due -= {(c, k) for c in data[at + 1 : end : 2] for k in range(first, last + 1)}
+            seen = components & set(data[at + 1 : end : 2])
+            due -= {(component, k) for component in seen for k in range(first, last + 1)}
     return not due

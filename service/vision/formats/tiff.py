@@ -150,7 +150,7 @@ def trim(data: bytes) -> bytes:
     row_bytes = (tiff.width * tiff.samples * tiff.depths[0] + 7) // 8
     if tiff.compression == _UNCOMPRESSED and sum(counts) < row_bytes * tiff.height:
         raise InvalidImage("the TIFF is truncated: its strips or tiles are too short")
-    if max(map(add, offsets, counts)) > len(data):
+    if max(map(add, offsets, counts), default=0) > len(data):
         raise InvalidImage("the TIFF is truncated")
     return _unturned(tags)
 

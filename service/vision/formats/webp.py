@@ -28,7 +28,9 @@ def read_header(data: bytes) -> Header:
     if kind not in _SIZES:
         raise InvalidImage("the WebP does not start with a picture")
     width, height = _SIZES[kind](data)
-    exif = (data[start : start + length] for kind, start, length in _chunks(data) if kind == b"EXIF")
+    exif = (
+        data[start : start + length] for kind, start, length in _chunks(data) if kind == b"EXIF"
+    )
     orientation = exif_orientation(next(exif, b""))
     return Header("webp", width, height, orientation)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 import time
 
@@ -71,11 +72,36 @@ def test_cut_jpeg_with_an_end_marker_is_no_photo(name: str, percent: int) -> Non
             decode(data, LIMITS, min_side=min_side)
 
 
-def test_cut_progressive_jpeg_without_its_first_scan_is_no_photo() -> None:
+@pytest.mark.parametrize("gray", [False, True])
+def test_progressive_jpeg_without_its_last_scans_is_no_photo(gray: bool) -> None:
+    data = images.encode("jpg", NOISY[..., 0] if gray else NOISY, cv2.IMWRITE_JPEG_PROGRESSIVE, 1)
+    scans = [match.start() for match in re.finditer(rb"\xff\xda", data)]
+    assert len(scans) == (6 if gray else 10)
+    for scan in scans:
+        for end in (scan, scan - 20):
+            for min_side in (None, 20):
+                with pytest.raises(InvalidImage):
+                    decode(data[:end] + b"\xff\xd9", LIMITS, min_side=min_side)
+
+
+@pytest.mark.parametrize("scan", range(10))
+def test_progressive_jpeg_needs_every_scan(scan: int) -> None:
+    """Each gives a band of coefficients, or a further bit of them; not only the last one does."""
     data = WHOLE["progressive"]
-    at = data.index(b"\xff\xda")
-    with pytest.raises(InvalidImage):
-        decode(data[: at + 60] + b"\xff\xd9", LIMITS)
+    heads = [match.start() for match in re.finditer(rb"\xff\xda", data)]
+    _, *ends = (*heads, len(data) - 2)
+    without = data[: heads[scan]] + data[ends[scan] :]
+    _, _, bits = data[heads[scan] + 5 + 2 * data[heads[scan] + 4] :][:3]
+    if bits & 15 == 0:
+        with pytest.raises(InvalidImage, match="no scan"):
+            decode(without, LIMITS)
+
+
+def test_progressive_jpeg_cut_in_its_last_scan_is_nearly_whole() -> None:
+    """What cannot be found: the last bit of some brightness coefficients is missing."""
+    data = images.cut_and_closed(WHOLE["progressive"], 0.95)
+    whole = decode(WHOLE["progressive"], LIMITS).pixels
+    assert cv2.norm(decode(data, LIMITS).pixels, whole, cv2.NORM_INF) < 32
 
 
 def test_zeros_at_the_end_are_no_photo() -> None:
