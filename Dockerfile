@@ -34,14 +34,15 @@ FROM ${BASE} AS runtime
 LABEL org.opencontainers.image.title="mien" \
       org.opencontainers.image.description="Face-attribute inference service" \
       org.opencontainers.image.licenses="Apache-2.0"
-ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 MIEN_PORT=8000
+ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
+    MIEN_HOST=0.0.0.0 MIEN_PORT=8000
 WORKDIR /app
 EXPOSE 8000
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=3s --start-period=30s \
   CMD ["python3", "-c", "import os, urllib.request as r; r.urlopen(f\"http://127.0.0.1:{os.environ['MIEN_PORT']}/readyz\", timeout=2)"]
 ENTRYPOINT ["mien"]
-CMD ["serve", "--host", "0.0.0.0"]
+CMD ["serve"]
 
 FROM runtime AS gpu
 ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility MIEN_REQUIRE_PROVIDER=cuda

@@ -192,7 +192,7 @@ def find_models(folder: Path) -> list[str]:
 def _is_detectors(path: Path) -> bool:
     try:
         card = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False  # Whoever loads it is told what is wrong with it.
     return isinstance(card, dict) and card.get("task") == "detection"
 
@@ -206,7 +206,8 @@ def _load(folder: Path, kind: type[AnyCard]) -> AnyCard:
     except ValidationError as error:
         first: Any = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise CardInvalid(f"model {folder.name!r}: card field {where}: {first['msg']}") from error
+        place = f"card field {where}" if where else CARD_FILE
+        raise CardInvalid(f"model {folder.name!r}: {place}: {first['msg']}") from error
     if card.name != folder.name:
         raise CardInvalid(f"model folder {folder.name!r} holds a card named {card.name!r}")
     return card

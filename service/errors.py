@@ -42,8 +42,9 @@ class TooLarge(ImageError):
         limit: what is allowed.
     """
 
-    def __init__(self, what: str, actual: int, limit: int) -> None:
-        super().__init__(f"the image has {actual:,} {what}, the limit is {limit:,}")
+    def __init__(self, what: str, actual: int, limit: int, *, of: str = "the image") -> None:
+        amount = f"a side of {actual:,} pixels" if what == "side" else f"{actual:,} {what}"
+        super().__init__(f"{of} has {amount}, the limit is {limit:,}")
         self.what, self.actual, self.limit = what, actual, limit
 
 

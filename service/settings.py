@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import limits
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, IPvAnyNetwork, SecretStr, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
+    EnvSettingsSource,
     NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
@@ -24,11 +26,26 @@ _CONFIG = "MIEN_CONFIG"
 API_KEY = "MIEN_API_KEY"
 """No setting: the key that `mien analyze --server` shows."""
 
+_LINK = re.compile(
+    r"MIEN_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_TCP(_(PROTO|PORT|ADDR))?)", re.IGNORECASE
+)
+"""No settings either: what Kubernetes sets in every pod beside a Service that is named mien."""
+_LINKED_PORT = "tcp://"
+"""How MIEN_PORT begins there."""
+
 Names = Annotated[tuple[str, ...], NoDecode]
 """Comma-separated in the environment and on the command line, a list in the file."""
 
 Key = Annotated[SecretStr, Field(min_length=1)]
 """An empty one would let everybody in."""
+
+
+class _Environment(EnvSettingsSource):
+    def __call__(self) -> dict[str, Any]:
+        values = super().__call__()
+        if str(values.get("port")).startswith(_LINKED_PORT):
+            del values["port"]
+        return values
 
 
 class Settings(BaseSettings):
@@ -169,10 +186,17 @@ class Settings(BaseSettings):
         (), description="Keys of which a client must show one; empty for no authentication."
     )
     rate_limit: str | None = Field(
-        None, description="Requests allowed to one client, as `100/minute`; none for no limit."
+        None,
+        description="Requests allowed to one client (a key, or else an address), as `100/minute`; "
+        "none for no limit.",
+    )
+    trusted_proxies: Annotated[tuple[IPvAnyNetwork, ...], NoDecode] = Field(
+        (),
+        description="Addresses or networks of proxies that are believed who the client is "
+        "(`X-Forwarded-For`); empty for none.",
     )
 
-    @field_validator("models", "default_models", "api_keys", mode="before")
+    @field_validator("models", "default_models", "api_keys", "trusted_proxies", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         if isinstance(value, str):
@@ -183,7 +207,9 @@ class Settings(BaseSettings):
     @classmethod
     def _check_rate(cls, value: str | None) -> str | None:
         if value is not None:
-            limits.parse(value)
+            rate = limits.parse(value)
+            if rate.amount < 1:
+                raise ValueError("it would let nobody in")
         return value
 
     @model_validator(mode="after")
@@ -212,12 +238,13 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Take flags and arguments, the environment, and the file, in this order."""
+        environment = _Environment(settings_cls)
         config = os.environ.get(_CONFIG)
         if config is None:
-            return init_settings, env_settings
+            return init_settings, environment
         if not Path(config).is_file():
             raise ValueError(f"{_CONFIG} names {config!r}, which is no file")
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, Path(config))
+        return init_settings, environment, TomlConfigSettingsSource(settings_cls, Path(config))
 
 
 def load_settings(flags: Sequence[str] | None = None) -> Settings:
@@ -231,7 +258,11 @@ def load_settings(flags: Sequence[str] | None = None) -> Settings:
     """
     known = {_CONFIG, API_KEY, *(_PREFIX + name.upper() for name in Settings.model_fields)}
     if unknown := sorted(
-        k for k in os.environ if k.upper().startswith(_PREFIX) and k.upper() not in known
+        name
+        for name in os.environ
+        if name.upper().startswith(_PREFIX)
+        and name.upper() not in known
+        and not _LINK.fullmatch(name)
     ):
         raise ValueError(f"unknown setting {unknown[0]} in the environment")
     return Settings() if flags is None else Settings(_cli_parse_args=list(flags))

@@ -95,10 +95,11 @@ async def read_image(request: Request) -> bytes:
     limit = request.app.state.settings.max_bytes
     kind = content_type(request)
     if kind in IMAGE_TYPES:
-        return await _read(request, limit)
+        return await _read(request, limit, of="the image")
     if kind == _JSON:
         # Base64 is four characters for three bytes.
-        return _decode_json(await _read(request, limit * 4 // 3 + _ENVELOPE_BYTES), limit)
+        body = await _read(request, limit * 4 // 3 + _ENVELOPE_BYTES, of="the body")
+        return _decode_json(body, limit)
     if kind == _MULTIPART:
         images = await _read_parts(request, "image", 1, limit + _ENVELOPE_BYTES)
         return _bounded(images[0], limit)
@@ -148,24 +149,24 @@ async def _gone(request: Request) -> None:
         pass
 
 
-async def _limited(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
+async def _limited(request: Request, limit: int, *, of: str) -> AsyncGenerator[bytes, None]:
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > limit:
-        raise TooLarge("bytes", int(declared), limit)
+        raise TooLarge("bytes", int(declared), limit, of=of)
     received = 0
     try:
         async for chunk in request.stream():
             received += len(chunk)
             if received > limit:
-                raise TooLarge("bytes", received, limit)
+                raise TooLarge("bytes", received, limit, of=of)
             request.state.hold(len(chunk))
             yield chunk
     except ClientDisconnect as error:
         raise ClientGone("the client closed its connection before the end of its body") from error
 
 
-async def _read(request: Request, limit: int) -> bytes:
-    return b"".join([chunk async for chunk in _limited(request, limit)])
+async def _read(request: Request, limit: int, *, of: str) -> bytes:
+    return b"".join([chunk async for chunk in _limited(request, limit, of=of)])
 
 
 def _bounded(data: bytes, limit: int) -> bytes:
@@ -190,7 +191,7 @@ def _decode_json(body: bytes, limit: int) -> bytes:
 
 async def _read_parts(request: Request, field: str, count: int, limit: int) -> list[bytes]:
     parser = MultiPartParser(
-        request.headers, _limited(request, limit), max_files=count, max_fields=0
+        request.headers, _limited(request, limit, of="the body"), max_files=count, max_fields=0
     )
     # Images stay in memory: a spooled file would leave a face on the disk.
     parser.spool_max_size = limit

@@ -44,14 +44,15 @@ class Gate:
 
         Raises:
             Unauthorized: keys are set and none of them was shown.
-            RateLimited: the client has used up its limit.
+            RateLimited: the client has used up its limit; wrong keys count for the address.
         """
         client = connection.client.host if connection.client else "unknown"
-        if self._keys:
-            client = self._check_key(shown_key(connection) if key is None else key)
-        if self._limit is not None and not self._limiter.hit(self._limit, client):
-            reset = self._limiter.get_window_stats(self._limit, client).reset_time
-            raise RateLimited("this client has used up its rate limit", max(reset - time(), 1.0))
+        index = self._find_key(shown_key(connection) if key is None else key)
+        if index is not None:
+            client = f"key {index}"
+        self._count(client)
+        if self._keys and index is None:
+            raise Unauthorized("show an API key as `Authorization: Bearer KEY` or `X-API-Key: KEY`")
         return client
 
     @contextmanager
@@ -98,12 +99,15 @@ class Gate:
         """They are not kept any more."""
         self._free_bytes += count
 
-    def _check_key(self, shown: bytes) -> str:
+    def _count(self, client: str) -> None:
+        if self._limit is not None and not self._limiter.hit(self._limit, client):
+            reset = self._limiter.get_window_stats(self._limit, client).reset_time
+            raise RateLimited("this client has used up its rate limit", max(reset - time(), 1.0))
+
+    def _find_key(self, shown: bytes) -> int | None:
         # Every key is compared, so that the time does not tell which one was nearly right.
         matches = [hmac.compare_digest(shown, key) for key in self._keys]
-        if not any(matches):
-            raise Unauthorized("show an API key as `Authorization: Bearer KEY` or `X-API-Key: KEY`")
-        return f"key {matches.index(True)}"
+        return matches.index(True) if any(matches) else None
 
 
 def shown_key(connection: HTTPConnection) -> bytes:

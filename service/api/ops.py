@@ -88,7 +88,7 @@ async def ready(request: Request) -> Status | Response:
 )
 async def metrics(request: Request) -> Response:
     """Prometheus text format."""
-    body = generate_latest(request.app.state.metrics.registry)
+    body = generate_latest(request.app.state.metrics)
     return Response(body, media_type=CONTENT_TYPE_LATEST)
 
 

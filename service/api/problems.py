@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
+from uuid import uuid4
 
 import structlog
 from fastapi import FastAPI, Request
@@ -66,7 +68,7 @@ class Kind:
 KINDS: tuple[tuple[type[Exception], Kind], ...] = (
     (BadRequest, Kind(400, "bad_request", "The request could not be read")),
     (Unauthorized, Kind(401, "unauthorized", "A valid API key is needed")),
-    (TooLarge, Kind(413, "too_large", "The image is over a limit")),
+    (TooLarge, Kind(413, "too_large", "The image or the body is over a limit")),
     (UnsupportedMedia, Kind(415, "unsupported_media", "This kind of content is not taken")),
     (InvalidImage, Kind(422, "invalid_image", "The bytes are not a whole, valid image")),
     (InvalidOption, Kind(422, "invalid_option", "An option cannot be met")),
@@ -143,6 +145,21 @@ def respond(request: Request, error: Exception) -> JSONResponse:
     """The answer alone, for what is no error but a state."""
     body = problem(error, instance=request.url.path, request_id=request.state.request_id)
     return JSONResponse(body, body["status"], headers=_headers(error), media_type=MEDIA_TYPE)
+
+
+def refusal(error: Exception, metrics: Metrics) -> tuple[dict[str, str], bytes]:
+    """Headers and body for what never reaches the application, and is counted all the same."""
+    note(error, metrics)
+    request_id = uuid4().hex
+    body = json.dumps(problem(error, instance="", request_id=request_id)).encode()
+    headers = {
+        "content-type": MEDIA_TYPE,
+        "content-length": str(len(body)),
+        "x-request-id": request_id,
+        "server-timing": "total;dur=0.00",
+        "connection": "close",
+    }
+    return headers, body
 
 
 async def _answer_validation(request: Request, error: RequestValidationError) -> JSONResponse:

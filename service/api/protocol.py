@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from uuid import uuid4
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from service.api import problems
+from service.core.metrics import Metrics
 from service.settings import Settings
 
 
@@ -59,18 +58,10 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Answer what never reached the application as it would have."""
-        error, request_id = problems.BadRequest(msg), uuid4().hex
-        problems.note(error, self.config.app.state.metrics)  # type: ignore[union-attr]
-        body = json.dumps(problems.problem(error, instance="", request_id=request_id))
-        head = (
-            "HTTP/1.1 400 Bad Request",
-            f"content-type: {problems.MEDIA_TYPE}",
-            f"content-length: {len(body)}",
-            f"x-request-id: {request_id}",
-            "server-timing: total;dur=0.00",
-            "connection: close",
-        )
-        self.transport.write("\r\n".join((*head, "", body)).encode())
+        metrics: Metrics = self.config.app.state.metrics  # type: ignore[union-attr]
+        headers, body = problems.refusal(problems.BadRequest(msg), metrics)
+        head = ("HTTP/1.1 400 Bad Request", *(f"{name}: {headers[name]}" for name in headers))
+        self.transport.write("\r\n".join((*head, "", "")).encode() + body)
         self.transport.close()
 
     def _expect_head(self) -> None:

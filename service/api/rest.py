@@ -26,12 +26,13 @@ from service.api.schemas import (
     AnalyzeQuery,
     BatchItemOut,
     BatchOut,
-    DetectorOut,
     ImageJson,
     ModelOut,
     ModelsOut,
     ProblemOut,
     to_json,
+    to_model_json,
+    to_models_json,
 )
 from service.core.pipeline import Analyzer
 
@@ -147,11 +148,7 @@ async def analyze_batch(request: Request, query: Annotated[AnalyzeQuery, Query()
 async def models(request: Request) -> ModelsOut:
     """The cards of all models, and of the detector."""
     analyzer: Analyzer = request.app.state.analyzer
-    detector = analyzer.detector
-    return ModelsOut(
-        models=[_model(analyzer, name) for name in analyzer.models],
-        detector=DetectorOut(id=detector.id, provider=detector.provider, card=detector.card),
-    )
+    return to_models_json(analyzer)
 
 
 @router.get(
@@ -173,7 +170,7 @@ def find_model(request: Request, name: str) -> ModelOut:
     analyzer: Analyzer = request.app.state.analyzer
     if name not in analyzer.models:
         raise HTTPException(404, f"no model {name!r}; there are {', '.join(analyzer.models)}")
-    return _model(analyzer, name)
+    return to_model_json(analyzer, name)
 
 
 async def _analyze(request: Request, data: bytes, query: AnalyzeQuery, until: float) -> AnalyzeOut:
@@ -212,12 +209,6 @@ async def _batch_item(
             error, instance=request.url.path, request_id=request.state.request_id
         )
         return BatchItemOut(error=ProblemOut(**body))
-
-
-def _model(analyzer: Analyzer, name: str) -> ModelOut:
-    served = analyzer.models[name]
-    default = [head for head, card in analyzer.default_heads.items() if card.name == name]
-    return ModelOut(**dict(served.card), provider=served.provider, default=default)
 
 
 def _respond(request: Request, out: AnalyzeOut | BatchOut) -> Response:

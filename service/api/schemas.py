@@ -9,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from service.api.examples import ANALYZE
 from service.card import DetectorCard, ModelCard
-from service.core.pipeline import Options
+from service.core.pipeline import Analyzer, Options
 from service.types import AnalyzedFace, Box, Head, Prediction, Result, Timings
 
 
@@ -220,6 +220,22 @@ def to_json(result: Result, *, request_id: str, landmarks: bool) -> AnalyzeOut:
         models=dict(result.models),
         timings_ms=_timings(result.timings),
     )
+
+
+def to_models_json(analyzer: Analyzer) -> ModelsOut:
+    """Put all that is served into the contract's form."""
+    detector = analyzer.detector
+    return ModelsOut(
+        models=[to_model_json(analyzer, name) for name in analyzer.models],
+        detector=DetectorOut(id=detector.id, provider=detector.provider, card=detector.card),
+    )
+
+
+def to_model_json(analyzer: Analyzer, name: str) -> ModelOut:
+    """Put one served model into the contract's form."""
+    served = analyzer.models[name]
+    default = [head for head, card in analyzer.default_heads.items() if card.name == name]
+    return ModelOut(**dict(served.card), provider=served.provider, default=default)
 
 
 def _face(analyzed: AnalyzedFace, *, landmarks: bool) -> FaceOut:

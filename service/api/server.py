@@ -39,6 +39,9 @@ def make_server(app: FastAPI, settings: Settings) -> uvicorn.Server:
         log_config=None,
         access_log=False,
         server_header=False,
+        # Without proxies that are named, uvicorn would believe whoever asks from loopback.
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=[str(network) for network in settings.trusted_proxies],
         timeout_graceful_shutdown=max(1, round(settings.drain_timeout_s)),
     )
     return _DrainingServer(config, app, settings.drain_delay_s)

@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from starlette.exceptions import HTTPException
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.datastructures import Headers
 from websockets.frames import Frame
+from websockets.http11 import Response
+from websockets.server import ServerProtocol
+
+from service.api import problems
+from service.core.metrics import Metrics
 
 _MAX_FRAGMENTS = 4096
 _LINGER_S = 5.0
@@ -13,8 +22,39 @@ _QUIET_S = 0.25
 """Without a byte from a client that was told to go: it has taken note."""
 
 
+class _Handshake(ServerProtocol):
+    """Refuses in the contract's form of errors."""
+
+    def __init__(self, max_size: int, metrics: Metrics) -> None:
+        super().__init__(max_size=max_size)
+        self._metrics = metrics
+
+    def reject(self, status: int, text: str) -> Response:
+        """Answer what is no stream; the only text that uvicorn leaves out is a wrong path's."""
+        plain = super().reject(status, text)
+        detail = text.strip() or "there is no stream at this path"
+        headers, body = problems.refusal(HTTPException(status, detail), self._metrics)
+        return Response(plain.status_code, plain.reason_phrase, Headers(headers), body)
+
+
 class BoundedWebSocket(WebSocketsSansIOProtocol):
     """Ends what would be kept without limit, and leaves the end of a session to the application."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        metrics: Metrics = self.config.app.state.metrics  # type: ignore[union-attr]
+        self.conn = _Handshake(self.config.ws_max_size, metrics)
+
+    def data_received(self, data: bytes) -> None:
+        """The first `data` are a whole head; uvicorn would wait for ever after one it cannot read.
+
+        websockets takes no line over 8 KiB, and no more than 128 headers.
+        """
+        super().data_received(data)
+        if not self.handshake_initiated and not self.transport.is_closing():
+            refused = b"".join(self.conn.data_to_send())
+            self.transport.write(refused or self.conn.reject(400, "no handshake").serialize())
+            self.transport.close()
 
     def handle_cont(self, event: Frame) -> None:
         """Refuse a message in very many parts: empty ones could go on for ever."""

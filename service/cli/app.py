@@ -9,9 +9,10 @@ from typing import Annotated
 import typer
 from prometheus_client import CollectorRegistry
 from pydantic import ValidationError
-from rich.table import Table
+from rich.table import Column, Table
 
 import service
+from service.api.schemas import to_models_json
 from service.build import open_analyzer
 from service.cli import analyze, console
 from service.cli.console import quit_with
@@ -91,10 +92,20 @@ def analyze_command(
 
 
 @app.command()
-def models() -> None:
+def models(
+    json: Annotated[bool, typer.Option("--json", help="As `GET /v1/models` answers.")] = False,
+) -> None:
     """List the models that would be served, and what finds the faces."""
     analyzer = _open(_settings())
-    table = Table("model", "heads", "default for", "input", "parameters", "provider")
+    if json:
+        typer.echo(to_models_json(analyzer).model_dump_json())
+    else:
+        _print_models(analyzer)
+
+
+def _print_models(analyzer: Analyzer) -> None:
+    name_column = Column("model", no_wrap=True)  # whole: it is what settings take
+    table = Table(name_column, "heads", "default for", "input", "parameters", "provider")
     for name, model in analyzer.models.items():
         card = model.card
         default = [head for head, chosen in analyzer.default_heads.items() if chosen.name == name]

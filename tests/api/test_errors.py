@@ -13,7 +13,7 @@ import pytest
 from service.api import problems
 from tests import images
 from tests.api.conftest import running, served
-from tests.fakes import settle, until
+from tests.fakes import encode, noise, settle, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -217,10 +217,38 @@ async def test_rate_limited(photo):
         assert (await client.post("/v1/analyze", content=photo, headers=theirs)).status_code == 200
 
 
+async def test_wrong_keys_are_counted_by_address():
+    async with served(rate_limit="2/minute", api_keys="right") as client:
+        for shown in ({"x-api-key": "wrong"}, {}):
+            assert (await client.get("/v1/models", headers=shown)).status_code == 401
+        refused = await client.get("/v1/models", headers={"x-api-key": "other"})
+        assert_problem(refused, 429, "rate_limited")
+        # Who shares the address is not locked out.
+        right = {"x-api-key": "right"}
+        assert (await client.get("/v1/models", headers=right)).status_code == 200
+
+
+async def test_what_is_too_large_is_named():
+    async with served(max_bytes=1000, max_batch_bytes=2000) as client:
+        raw = await client.post("/v1/analyze", content=bytes(1001), headers=JPEG)
+        assert raw.json()["detail"] == "the image has 1,001 bytes, the limit is 1,000"
+        body = {"image": "A" * 20_000}
+        encoded = await client.post("/v1/analyze", json=body)
+        assert encoded.json()["detail"].startswith("the body has 20,0")
+        files = [("images", ("a.jpg", bytes(3000), "image/jpeg"))]
+        batch = await client.post("/v1/analyze/batch", files=files)
+        assert batch.json()["detail"].startswith("the body has 3,")
+    async with served(max_side=63) as client:
+        photo = encode(noise(48, 64), ".jpg")
+        response = await client.post("/v1/analyze", content=photo, headers=JPEG)
+        expected = "the image has a side of 64 pixels, the limit is 63"
+        assert_problem(response, 413, "too_large", expected)
+
+
 class Held:
     """A detector that finds nothing, once it is let go."""
 
-    id, max_side = "held@1.0.0", 640
+    id, provider, max_side = "held@1.0.0", "cpu", 640
 
     def __init__(self) -> None:
         self.entered, self.released = threading.Event(), threading.Event()

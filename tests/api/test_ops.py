@@ -75,6 +75,7 @@ async def test_metrics_of_a_request(photo):
         response = await client.get("/metrics")
     assert response.headers["content-type"].startswith("text/plain")
     families = {family.name: family for family in text_string_to_metric_families(response.text)}
+    assert "_created" not in response.text
     samples = {
         (s.name, *sorted(s.labels.items())): s.value for f in families.values() for s in f.samples
     }
@@ -105,6 +106,19 @@ async def test_every_answer_has_its_headers(client, photo):
     stages = [part.split(";")[0] for part in headers["server-timing"].split(", ")]
     assert stages == ["decode", "detect", "queue", "infer", "total"]
     assert "traceparent" not in headers
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        f"00-{'0' * 32}-b7ad6b7169203331-01",
+        f"00-0af7651916cd43dd8448eb211c80319c-{'0' * 16}-01",
+        "ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        "00-0af7651916cd43dd8448eb211c80319c",
+    ],
+)
+async def test_an_invalid_trace_is_not_passed_on(client, bad):
+    assert "traceparent" not in (await client.get("/livez", headers={"traceparent": bad})).headers
 
 
 @pytest.mark.parametrize("bad", ["a b", "x" * 129, "é", "a\r\nb: c", "<script>"])

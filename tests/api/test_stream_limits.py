@@ -118,6 +118,73 @@ async def test_the_rate_limit_counts_sessions(start: Callable[..., Any]) -> None
             assert (code, "rate_limited" in reason) == (1008, True)
 
 
+# Addresses ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("proxies", "statuses"), [("", [200, 429]), ("127.0.0.0/8", [200, 200])])
+async def test_only_a_trusted_proxy_says_who_the_client_is(
+    start: Callable[..., Any], proxies: str, statuses: list[int]
+) -> None:
+    async with (
+        start(rate_limit="1/minute", trusted_proxies=proxies) as served,
+        httpx.AsyncClient(base_url=f"http://{served.address}") as client,
+    ):
+        for address, status in zip(("192.0.2.1", "192.0.2.2"), statuses, strict=True):
+            headers = {"x-forwarded-for": address}
+            assert (await client.get("/v1/models", headers=headers)).status_code == status
+
+
+async def test_streams_are_counted_by_the_clients_behind_a_proxy(start: Callable[..., Any]) -> None:
+    def client_at(address: str) -> Any:
+        # What the client itself had claimed stands in front, and is not believed.
+        return served.client(additional_headers={"x-forwarded-for": f"203.0.113.9, {address}"})
+
+    async with (
+        start(trusted_proxies="127.0.0.1", max_client_streams=1) as served,
+        client_at("192.0.2.1") as one,
+        client_at("192.0.2.2") as two,
+    ):
+        await one.created()
+        await two.created()
+        async with client_at("192.0.2.1") as again:
+            code, reason = await again.close_code()
+            assert (code, "too many streams" in reason) == (1008, True)
+
+
+# Handshakes --------------------------------------------------------------------------------------
+
+UPGRADE = {
+    "connection": "upgrade",
+    "upgrade": "websocket",
+    "sec-websocket-version": "13",
+    "sec-websocket-key": "AAAAAAAAAAAAAAAAAAAAAA==",
+}
+
+
+@pytest.mark.parametrize(
+    ("path", "changes", "status", "code"),
+    [
+        ("/v1/models", {"sec-websocket-key": "short"}, 400, "bad_request"),
+        ("/v1/stream", {"sec-websocket-version": "8"}, 400, "bad_request"),
+        ("/v1/nowhere", {}, 403, "forbidden"),
+        ("/v1/stream", {"x": "a" * 9000}, 431, "request_header_fields_too_large"),
+        ("/v1/stream", {f"x-{n}": "a" for n in range(130)}, 431, "request_header_fields_too_large"),
+    ],
+)
+async def test_a_refused_handshake_is_a_problem(
+    start: Callable[..., Any], path: str, changes: dict[str, str], status: int, code: str
+) -> None:
+    async with start() as served, httpx.AsyncClient(base_url=f"http://{served.address}") as client:
+        response = await client.get(path, headers=UPGRADE | changes)
+        assert response.headers["content-type"] == "application/problem+json"
+        assert "server-timing" in response.headers
+        problem = response.json()
+        assert (response.status_code, problem["status"], problem["code"]) == (status, status, code)
+        assert problem["request_id"] == response.headers["x-request-id"]
+        assert problem["detail"]
+        assert served.value("mien_errors_total", code=code) == 1
+
+
 # Room and readiness ------------------------------------------------------------------------------
 
 

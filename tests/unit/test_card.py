@@ -104,6 +104,14 @@ def test_what_is_no_card_is_refused(tmp_path: Path, content: bytes) -> None:
         load_card(write(tmp_path / "m", content))
 
 
+@pytest.mark.parametrize("content", [b"{", b"[" * 100_000])
+def test_what_is_no_json_is_said_to_be_none(tmp_path: Path, content: bytes) -> None:
+    folder = write(tmp_path / "m", content)
+    assert find_models(tmp_path) == ["m"]
+    with pytest.raises(CardInvalid, match=r"^model 'm': card\.json: Invalid JSON"):
+        load_card(folder)
+
+
 def test_a_missing_card_is_refused(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(CardInvalid, match=r"no readable card\.json"):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ from pydantic import ValidationError
 
 from service.settings import Settings, load_settings
 
-DOCS = Path(__file__).parents[2] / "docs" / "settings.md"
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs" / "settings.md"
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +35,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def shown(default: Any) -> str:
     if isinstance(default, Path):
-        return default.name
+        return default.relative_to(ROOT).as_posix()
     if isinstance(default, tuple):
         return ",".join(default) or "none"
     return "none" if default is None else str(default)
@@ -99,16 +101,41 @@ def test_the_environment_is_read_whatever_its_case(monkeypatch: pytest.MonkeyPat
         (["--request-timeout-s=2.5"], "request_timeout_s", 2.5),
         (["--models-dir", "/srv/models"], "models_dir", Path("/srv/models")),
         (["--max-faces", "7"], "max_faces", 7),
+        (
+            ["--trusted-proxies", "10.0.0.0/8, ::1"],
+            "trusted_proxies",
+            (IPv4Network("10.0.0.0/8"), IPv6Network("::1/128")),
+        ),
     ],
 )
 def test_flags_are_in_kebab_case(flags: list[str], name: str, value: Any) -> None:
     assert getattr(load_settings(flags), name) == value
 
 
+def test_a_kubernetes_service_named_mien_is_no_setting(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config.write_text("port = 9\n")
+    links = {
+        "MIEN_SERVICE_HOST": "10.0.0.1",
+        "MIEN_SERVICE_PORT": "80",
+        "MIEN_SERVICE_PORT_HTTP": "80",
+        "MIEN_PORT": "tcp://10.0.0.1:80",
+        "MIEN_PORT_80_TCP": "tcp://10.0.0.1:80",
+        "MIEN_PORT_80_TCP_PROTO": "tcp",
+        "MIEN_PORT_80_TCP_PORT": "80",
+        "MIEN_PORT_80_TCP_ADDR": "10.0.0.1",
+    }
+    for name, value in links.items():
+        monkeypatch.setenv(name, value)
+    assert load_settings().port == 9
+    assert load_settings(["--port", "7"]).port == 7
+
+
 # Refusals ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["MIEN_PROT", "MIEN_", "mien_max_face"])
+@pytest.mark.parametrize("name", ["MIEN_PROT", "MIEN_", "mien_max_face", "MIEN_PORT_HTTP"])
 def test_an_unknown_setting_in_the_environment_is_refused(
     monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
@@ -161,6 +188,10 @@ def test_a_missing_or_broken_file_is_refused(config: Path) -> None:
         ("drain_timeout_s", "-1"),
         ("rate_limit", "often"),
         ("rate_limit", ""),
+        ("rate_limit", "0/minute"),
+        ("trusted_proxies", "proxy"),
+        ("trusted_proxies", "*"),
+        ("trusted_proxies", "10.0.0.1/8"),
     ],
 )
 def test_a_value_out_of_bounds_is_refused(

@@ -12,6 +12,7 @@ import cv2
 import pytest
 
 import service
+from service.api.schemas import ModelsOut
 from tests.fakes import make_model_folder
 from tests.unit.cli.commands import SMALL, mien, photo
 
@@ -98,6 +99,25 @@ def test_models_are_listed_with_their_defaults() -> None:
     assert "moods@1.0.0" in result.stdout
     assert "ages@1.0.0" in result.stdout
     assert re.search(r"^detector: \w+@\S+ \(cpu\)$", result.stdout, re.M)
+
+
+def test_names_of_models_are_whole_in_a_narrow_place(
+    models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "a_network_of_a_long_name_int8"
+    make_model_folder(models, name, heads=("emotion", "gender", "age"))
+    monkeypatch.setenv("COLUMNS", "60")
+    assert f"{name}@1.0.0" in mien("models").stdout
+
+
+def test_models_as_json() -> None:
+    result = mien("models", "--json")
+    shown = ModelsOut.model_validate_json(result.stdout)
+    assert {model.name for model in shown.models} >= {"moods", "ages"}
+    assert sorted(head for model in shown.models for head in model.default) == sorted(
+        {head for model in shown.models for head in model.heads}
+    )
+    assert "@" in shown.detector.id
 
 
 def test_version() -> None:
