@@ -298,6 +298,15 @@ def test_one_over_a_limit_is_too_large(what: str, actual: int | None) -> None:
     assert caught.value.actual == limit + 1
 
 
+def test_avif_takes_more_memory_and_has_fewer_pixels() -> None:
+    data = images.encode("avif", PICTURE)
+    enough = ImageLimits(max_pixels=WIDTH * HEIGHT * 5 // 2)
+    assert decode(data, enough).width == WIDTH
+    with pytest.raises(TooLarge) as caught:
+        decode(data, ImageLimits(max_pixels=enough.max_pixels - 1))
+    assert caught.value.limit == WIDTH * HEIGHT - 1
+
+
 def lying_about_size(extension: str) -> bytes:
     """A small file whose header says 60,000 x 60,000 (or what the format can say)."""
     data = bytearray(images.encode(extension, PICTURE))
