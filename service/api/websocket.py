@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Any
 
 from starlette.exceptions import HTTPException
@@ -30,11 +31,18 @@ class _Handshake(ServerProtocol):
         self._metrics = metrics
 
     def reject(self, status: int, text: str) -> Response:
-        """Answer what is no stream; the only text that uvicorn leaves out is a wrong path's."""
-        plain = super().reject(status, text)
-        detail = text.strip() or "there is no stream at this path"
-        headers, body = problems.refusal(HTTPException(status, detail), self._metrics)
-        return Response(plain.status_code, plain.reason_phrase, Headers(headers), body)
+        """Answer what becomes no stream."""
+        error = _reason(status, text.strip())
+        headers, body = problems.refusal(error, self._metrics)
+        answered = HTTPStatus(problems.kind_of(error).status)
+        return Response(answered.value, answered.phrase, Headers(headers), body)
+
+
+def _reason(status: int, text: str) -> Exception:
+    if status == HTTPStatus.FORBIDDEN:
+        # So uvicorn says that the application did not accept; on its one path, it does.
+        return HTTPException(404, "there is no stream at this path")
+    return problems.BadRequest(text) if status < 500 else RuntimeError(text)
 
 
 class BoundedWebSocket(WebSocketsSansIOProtocol):
@@ -53,7 +61,9 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         super().data_received(data)
         if not self.handshake_initiated and not self.transport.is_closing():
             refused = b"".join(self.conn.data_to_send())
-            self.transport.write(refused or self.conn.reject(400, "no handshake").serialize())
+            self.transport.write(
+                refused or self.conn.reject(400, "this is no WebSocket handshake").serialize()
+            )
             self.transport.close()
 
     def handle_cont(self, event: Frame) -> None:
