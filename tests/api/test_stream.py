@@ -13,8 +13,6 @@ import pytest_asyncio
 from tests.api.streaming import Client, GatedAnalysis, Served, serving
 from tests.fakes import make_model_folder, settle, until
 
-DOCS = Path(__file__).parents[2] / "docs" / "stream.md"
-
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
@@ -122,18 +120,6 @@ async def test_configured_says_what_holds(
         configured = await client.created(max_in_flight=wanted, max_faces=1000)
         assert (configured["drop_policy"], configured["max_in_flight"]) == holds
         assert configured["max_faces"] == 100
-
-
-async def test_the_client_in_the_docs_works(
-    served: Served, gate: GatedAnalysis, capsys: pytest.CaptureFixture[str]
-) -> None:
-    gate.release()
-    code = DOCS.read_text().partition("```python\n")[2].partition("```")[0]
-    space: dict[str, Any] = {}
-    exec(code, space)
-    await space["watch"](f"ws://{served.address}/v1/stream", [b"one", b"bad", b"two"])
-    printed = capsys.readouterr().out.splitlines()
-    assert [line for line in printed if "happy" in line] == ["0 1 happy", "2 1 happy"]
 
 
 # Order and policies ------------------------------------------------------------------------------

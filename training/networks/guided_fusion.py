@@ -26,8 +26,8 @@ class Branch:
     guide: tuple[int, int]
 
 
-EMOTION = Branch(filters=(32, 48, 96), guide=(64, 96))
-AGE_GENDER = Branch(filters=(32, 32, 64), guide=(48, 64))
+EMOTION = Branch(filters=(32, 64, 96), guide=(64, 96))
+AGE_GENDER = Branch(filters=(32, 48, 64), guide=(48, 64))
 # Hidden dense widths: with the classifier these are two, six and four dense layers.
 DENSE: Mapping[str, tuple[int, ...]] = {
     "emotion": (128,),
@@ -119,7 +119,8 @@ def _guide(x: Any, branch: Branch) -> Any:
 
 
 def _head(x: Any, name: str, classes: int, dropout: float, weight_norm: float) -> Any:
-    x = layers.Dropout(dropout)(layers.Flatten()(x))
+    x = layers.Flatten()(layers.AveragePooling2D(2)(x))  # (N, 3 * 3 * C)
+    x = layers.Dropout(dropout)(x)
     hidden = DENSE[name]
     for number, width in enumerate(hidden, start=1):
         last = number == len(hidden)

@@ -66,6 +66,18 @@ def pictures(card: ModelCard) -> np.ndarray:
     return np.stack([face, np.ascontiguousarray(face[:, ::-1]), *noises])
 
 
+def nearby(crops: np.ndarray) -> Iterator[np.ndarray]:
+    """The crops, and the same within a thousandth of a grey level.
+
+    Where a ReLU's input is 0 but for rounding, or two places of a MaxPool are equal, the map has a
+    step, and both of its sides are right: one of these is on the side where the graph is.
+    """
+    yield crops.astype(np.float32)
+    draw = np.random.default_rng(0)
+    for _ in range(4):
+        yield crops + draw.uniform(-1e-3, 1e-3, crops.shape).astype(np.float32)
+
+
 def expected_maps(logits: Any, crops: np.ndarray, label: int) -> np.ndarray:
     """Largest absolute gradient over the channels, by TensorFlow."""
 
@@ -98,7 +110,8 @@ def test_committed_models_are_explained_as_tensorflow_would(name: str, guided: b
         classes = np.full(len(crops), first + label)
         feeds = {"image": crops, "class": classes, "guided": np.array(guided)}
         (actual,) = session.run(["map"], feeds)
-        assert errors(actual, expected_maps(logits, crops, label)).max() <= TOLERANCE
+        gaps = [errors(actual, expected_maps(logits, near, label)) for near in nearby(crops)]
+        assert np.min(gaps, axis=0).max() <= TOLERANCE
         first += len(spec.labels)
 
 
@@ -154,7 +167,8 @@ def test_a_plain_keras_cnn_is_explained_too(plain: tuple[Any, Any], guided: bool
     for place, label in enumerate([2, 0, 3, 1]):
         feeds = {"image": crops, "class": np.full(4, place), "guided": np.array(guided)}
         (actual,) = session.run(["map"], feeds)
-        assert errors(actual, expected_maps(logits, crops, label)).max() <= TOLERANCE
+        gaps = [errors(actual, expected_maps(logits, near, label)) for near in nearby(crops)]
+        assert np.min(gaps, axis=0).max() <= TOLERANCE
 
 
 def test_weights_are_ranges_of_the_models_file(tmp_path: Path) -> None:
