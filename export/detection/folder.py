@@ -65,11 +65,28 @@ def publish(
     path = convert(recipe, keras_file, folder)
     if keras_file.resolve() != (folder / KERAS_FILE).resolve():
         shutil.copyfile(keras_file, folder / KERAS_FILE)
-    images = _images(scenes["tune"])
+    card = _plain_card(recipe, keras_file, path, _images(scenes["tune"]))
+    _write(card, folder)
+    tuned = judge(MienDetector(folder, options=CPU), scenes["tune"])
+    card = card.model_copy(update={"threshold": best_threshold([both[0] for both in tuned])})
+    _write(card, folder)
+    ours = MienDetector(folder, options=CPU)
+    record = evaluate({recipe.name: ours, **peers}, scenes["validation"])
+    write(record, card, folder)
+    card = card.model_copy(update=_figures(record["detectors"][recipe.name]))
+    _write(card, folder)
+    write_readme(card, recipe, table(record), folder)
+    return card
+
+
+def _plain_card(
+    recipe: DetectorRecipe, keras_file: Path, path: Path, images: Sequence[NDArray[np.uint8]]
+) -> DetectorCard:
+    """The card before anything is measured but the parity."""
     worst = parity(keras_file, path, images)
     if worst > MAX_ERROR:
         raise ParityError(f"{recipe.name}: cells differ by {worst:.2e}, allowed {MAX_ERROR:.0e}")
-    card = DetectorCard(
+    return DetectorCard(
         task="detection",
         name=recipe.name,
         version=recipe.version,
@@ -85,17 +102,6 @@ def publish(
         metrics=(),
         times=(),
     )
-    _write(card, folder)
-    tuned = judge(MienDetector(folder, options=CPU), scenes["tune"])
-    card = card.model_copy(update={"threshold": best_threshold([both[0] for both in tuned])})
-    _write(card, folder)
-    ours = MienDetector(folder, options=CPU)
-    record = evaluate({recipe.name: ours, **peers}, scenes["validation"])
-    write(record, card, folder)
-    card = card.model_copy(update=_figures(record["detectors"][recipe.name]))
-    _write(card, folder)
-    write_readme(card, recipe, table(record), folder)
-    return card
 
 
 def _write(card: DetectorCard, folder: Path) -> None:
