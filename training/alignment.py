@@ -8,22 +8,17 @@ five points nearest to those of the mean face.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from service.card import InputSpec
-from service.core.ports import Detector
 from service.runtime.registry import Model
-from service.types import Box, Face, Head, Pixels
+from service.types import Box, Face, Head
 from service.vision.crops import crop_face
-from training.datasets import Samples
-from training.datasets.fairface import Photo
 from training.framing import roll
-from training.labels import NAMES
-from training.photos import MIN_FACE_PX, Answers, Found, answer, central
+from training.photos import Answers, Found, answer
 from training.tables import table
 
 POSES = ("box", "levelled", "aligned")
@@ -77,21 +72,6 @@ def aligned(face: Face, mean: NDArray[np.float32]) -> tuple[Box, float]:
     side = float(abs(a))
     box = Box(float(middle.real) - side / 2, float(middle.imag) - side / 2, side, side)
     return box, math.degrees(float(np.angle(a)))
-
-
-def find_in(samples: Samples, detector: Detector, limit: int) -> Iterator[Found]:
-    """The faces of a dataset's images that a detector finds, of `limit` images; 0 for all."""
-    step = max(len(samples) // limit, 1) if limit else 1
-    for row in range(0, len(samples), step)[: limit or None]:
-        image = samples.images[row]
-        pixels: Pixels = image
-        if image.ndim == 2:
-            pixels = np.asarray(cv2.cvtColor(image, cv2.COLOR_GRAY2BGR), np.uint8)
-        height, width = pixels.shape[:2]
-        faces = detector.detect(pixels, threshold=None, min_face_px=MIN_FACE_PX)
-        labels = {head: NAMES[head][int(values[row])] for head, values in samples.labels.items()}
-        if face := central(faces, width, height):
-            yield Found(Photo("", b"", labels), pixels, face)
 
 
 def _crop(found: Found, spec: InputSpec, pose: str, mean: NDArray[np.float32]) -> NDArray[np.uint8]:

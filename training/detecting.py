@@ -11,7 +11,9 @@ import typer
 
 if TYPE_CHECKING:
     from service.core.ports import Detector
+    from training.detection.scenes import Scene
 
+Faces = Annotated[Path | None, typer.Option(help="folder or zip; its faces are pasted in")]
 Scenes = Annotated[
     Path,
     typer.Argument(help="X.zip with X.jsonl, wider_face_*_bbx_gt.txt, or a folder of YOLO labels"),
@@ -23,6 +25,9 @@ def train_detector(
     recipe: Annotated[str, typer.Option(help="below training/detection/recipes, or a file")] = (
         "detector"
     ),
+    utkface: Faces = None,
+    all_age_faces: Faces = None,
+    yunet: Annotated[Path | None, typer.Option(help="finds the faces of these two sets")] = None,
     out: Annotated[Path, typer.Option(help="where run folders go")] = Path("runs"),
     seed: Annotated[int | None, typer.Option(help="instead of the recipe's")] = None,
     epochs: Annotated[int | None, typer.Option(help="instead of the recipe's")] = None,
@@ -37,11 +42,28 @@ def train_detector(
     if epochs is not None:
         lasting = plan.training.model_copy(update={"epochs": epochs})
         plan = plan.model_copy(update={"training": lasting})
+    paths = {"utkface": utkface, "all_age_faces": all_age_faces}
+    crops = _crops({n: path for n, path in paths.items() if path}, yunet) if plan.crops else []
     scenes = parts(load(data))
     set_threads(threads)
     from training.detection.train import DetectorRun
 
-    DetectorRun(plan, scenes, out / plan.name, seed).train()
+    DetectorRun(plan, scenes, out / plan.name, seed, crops).train()
+
+
+def _crops(paths: Mapping[str, Path], yunet: Path | None) -> list[Scene]:
+    """The training faces of attribute sets, where YuNet finds them."""
+    from training.datasets import load_parts
+    from training.detection.crops import crops
+
+    if not paths or yunet is None:
+        raise typer.BadParameter(
+            "the recipe pastes faces in: --utkface or --all-age-faces, --yunet"
+        )
+    (detector,) = open_peers(yunet, haar=False).values()
+    return [
+        one for n, path in paths.items() for one in crops(load_parts(n, path)["train"], detector)
+    ]
 
 
 def open_peers(yunet: Path | None, *, haar: bool) -> dict[str, Detector]:

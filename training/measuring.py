@@ -100,10 +100,10 @@ def alignment(
     from service.runtime.detector import MienDetector
     from service.runtime.registry import Model
     from service.runtime.session import SessionOptions
-    from training.alignment import find_in, lines, try_alignment
+    from training.alignment import lines, try_alignment
     from training.datasets import load_validation
     from training.datasets.fairface import load_photos
-    from training.photos import find
+    from training.photos import find, find_in
 
     options = SessionOptions(provider="cpu")
     finders = detecting.open_peers(yunet, haar=False)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,7 +15,9 @@ from service.runtime.registry import Model
 from service.types import CropItem, Face, Head, Pixels
 from service.vision.codec import ImageLimits, decode
 from service.vision.postprocess import to_prediction
+from training.datasets import Samples
 from training.datasets.fairface import Photo
+from training.labels import NAMES
 
 PHOTOS_FILE = "photos.json"
 BATCH = 32
@@ -43,6 +46,21 @@ def find(photos: Iterable[Photo], detector: Detector) -> list[Found]:
         if face := central(faces, image.width, image.height):
             result.append(Found(photo, image.pixels, face))
     return result
+
+
+def find_in(samples: Samples, detector: Detector, limit: int) -> Iterator[Found]:
+    """The faces of a dataset's images that a detector finds, of `limit` images; 0 for all."""
+    step = max(len(samples) // limit, 1) if limit else 1
+    for row in range(0, len(samples), step)[: limit or None]:
+        image = samples.images[row]
+        pixels: Pixels = image
+        if image.ndim == 2:
+            pixels = np.asarray(cv2.cvtColor(image, cv2.COLOR_GRAY2BGR), np.uint8)
+        height, width = pixels.shape[:2]
+        faces = detector.detect(pixels, threshold=None, min_face_px=MIN_FACE_PX)
+        labels = {head: NAMES[head][int(values[row])] for head, values in samples.labels.items()}
+        if face := central(faces, width, height):
+            yield Found(Photo("", b"", labels), pixels, face)
 
 
 def central(faces: Iterable[Face], width: int, height: int) -> Face | None:

@@ -72,23 +72,23 @@ class Picture:
 
 
 def picture(
-    scenes: Sequence[Scene], first: int, side: int, plan: Augment, rng: np.random.Generator
+    scenes: Sequence[Scene], first: Scene, side: int, plan: Augment, rng: np.random.Generator
 ) -> Picture:
-    """A training picture of scene `first`, with three others in a mosaic.
+    """A training picture of a scene, with three others in a mosaic.
 
     Args:
         scenes: to choose the others from.
-        first: row of the scene.
+        first: the scene.
         side: of the square picture in pixels.
         plan: ranges and shares.
         rng: the picture's own generator.
     """
     behind = _behind(scenes, side, rng) if rng.random() < plan.background else None
     if rng.random() < plan.mosaic:
-        rows = [first, *rng.integers(0, len(scenes), 3)]
-        made = _mosaic([scenes[row] for row in rows], side, plan, rng, behind)
+        others = [scenes[row] for row in rng.integers(0, len(scenes), 3)]
+        made = _mosaic([first, *others], side, plan, rng, behind)
     else:
-        made = tile(scenes[first], (side, side), plan, rng, behind)
+        made = tile(first, (side, side), plan, rng, behind)
     if len(made.boxes) and rng.random() < plan.cover:
         _cover(made, rng)
     made.pixels = relight(made.pixels, plan, rng)

@@ -16,7 +16,7 @@ FOLDER = Path(__file__).parent / "recipes"
 
 
 class DetectorRecipe(BaseModel):
-    """One detector; `training.per_batch` has the one entry `detection`."""
+    """One detector; `training.per_batch` counts `detection` scenes and face `crops`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -36,9 +36,14 @@ class DetectorRecipe(BaseModel):
     training: Training
 
     @property
-    def batch(self) -> int:
-        """Pictures in each step."""
+    def scenes(self) -> int:
+        """Pictures in each step that begin with a scene."""
         return self.training.per_batch["detection"]
+
+    @property
+    def crops(self) -> int:
+        """Pictures in each step that begin with a face crop pasted into a photo."""
+        return self.training.per_batch.get("crops", 0)
 
 
 def load_recipe(name: str | Path) -> DetectorRecipe:

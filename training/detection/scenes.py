@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -226,8 +226,8 @@ def _mosaic(scenes: Sequence[Scene], across: int, place: int) -> Scene:
     )
 
 
-def fingerprints(found: Mapping[Part, Sequence[Scene]]) -> dict[str, dict[str, int | str]]:
-    """Part -> number of scenes and of faces, and sha256 of the files."""
+def fingerprints(found: Iterable[tuple[str, Sequence[Scene]]]) -> dict[str, dict[str, int | str]]:
+    """Name -> number of scenes and of faces, and sha256 of the files."""
 
     def digest(scenes: Sequence[Scene]) -> str:
         return hashlib.sha256(b"".join(_digests(scenes))).hexdigest()
@@ -238,7 +238,7 @@ def fingerprints(found: Mapping[Part, Sequence[Scene]]) -> dict[str, dict[str, i
             "faces": sum(len(s.boxes) for s in scenes),
             "sha256": digest(scenes),
         }
-        for part, scenes in found.items()
+        for part, scenes in found
     }
 
 

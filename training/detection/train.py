@@ -39,6 +39,7 @@ class DetectorRun:
     Args:
         recipe: of the detector.
         scenes: its parts.
+        crops: of faces, where the recipe has some in a batch.
         folder: where checkpoint, history and `model.keras` go.
         seed: overrides the recipe's.
     """
@@ -49,11 +50,12 @@ class DetectorRun:
         scenes: Mapping[Part, Sequence[Scene]],
         folder: Path,
         seed: int | None = None,
+        crops: Sequence[Scene] = (),
     ) -> None:
         self.recipe, self.folder = recipe, folder
         self.seed = recipe.training.seed if seed is None else seed
-        self._train, self._tune = scenes["train"], scenes["tune"]
-        self.splits = fingerprints(scenes)
+        self._train, self._tune, self._crops = scenes["train"], scenes["tune"], crops
+        self.splits = fingerprints([*scenes.items(), ("crops", crops)])
         folder.mkdir(parents=True, exist_ok=True)
         # One core has one run: OpenCV's threads would wait for each other.
         cv2.setNumThreads(1)
@@ -82,7 +84,7 @@ class DetectorRun:
         return model
 
     def _epoch(self, epoch: int) -> dict[str, Any]:
-        batches = SceneBatches(self.recipe, self._train, epoch, self.seed)
+        batches = SceneBatches(self.recipe, self._train, self._crops, epoch, self.seed)
         steps = len(batches)
         schedule = Schedule(epoch * steps, steps, self.recipe.training)
         started = time.perf_counter()
@@ -95,7 +97,7 @@ class DetectorRun:
             "loss": history.history["loss"][0],
             "learning_rate": float(self.model.optimizer.learning_rate),
             "seconds": round(seconds, 1),
-            "images_per_s": round(steps * self.recipe.batch / seconds),
+            "images_per_s": round(steps * (self.recipe.scenes + self.recipe.crops) / seconds),
             "tune": self._measure(),
         }
 

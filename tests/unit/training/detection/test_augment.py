@@ -61,7 +61,7 @@ def test_points_go_where_their_pixels_go(seed: int) -> None:
 
 def test_faces_are_from_smallest_to_filling_the_frame() -> None:
     rng = np.random.default_rng(0)
-    made = [picture([photo()], 0, 160, STILL, rng) for _ in range(200)]
+    made = [picture([photo()], photo(), 160, STILL, rng) for _ in range(200)]
     sides = np.array([np.sqrt(one.boxes[0, 2:].prod()) for one in made if len(one.boxes)])
     assert sides.min() >= 9
     assert sides.min() < 20
@@ -83,7 +83,7 @@ def test_what_lies_outside_is_dropped_and_half_inside_ignored() -> None:
 def test_a_mosaic_holds_the_faces_of_four_scenes() -> None:
     plan = STILL.model_copy(update={"mosaic": 1.0, "background": 0.0})
     rng = np.random.default_rng(1)
-    made = [picture([photo(0), photo(1)], 0, 128, plan, rng) for _ in range(20)]
+    made = [picture([photo(0), photo(1)], photo(0), 128, plan, rng) for _ in range(20)]
     assert max(len(one.boxes) for one in made) == 4
     assert all(len(one.boxes) == len(one.points) == len(one.ignored) for one in made)
 
@@ -92,7 +92,7 @@ def test_a_background_fills_what_the_scene_leaves() -> None:
     plan = STILL.model_copy(update={"background": 1.0, "enlarge": 1.0, "largest": 0.2})
     bright = cv2.imencode(".png", np.full((20, 20, 3), 255, np.uint8))[1].tobytes()
     scenes = [photo(), *[scene(f"{n}.png", bright, []) for n in range(9)]]
-    made = picture(scenes, 0, 320, plan, np.random.default_rng(0))
+    made = picture(scenes, scenes[0], 320, plan, np.random.default_rng(0))
     assert (made.pixels == 255).all(axis=2).mean() > 0.5
 
 
@@ -107,6 +107,6 @@ def test_light_alone_changes_nothing_when_it_is_off() -> None:
 
 def test_the_same_seed_is_the_same_picture() -> None:
     scenes = [photo(n, faces=n % 2 == 0) for n in range(5)]
-    a, b = (picture(scenes, 0, 96, Augment(), np.random.default_rng(7)) for _ in range(2))
+    a, b = (picture(scenes, scenes[0], 96, Augment(), np.random.default_rng(7)) for _ in range(2))
     np.testing.assert_array_equal(a.pixels, b.pixels)
     np.testing.assert_array_equal(a.boxes, b.boxes)

@@ -109,7 +109,7 @@ def test_a_group_lies_on_one_side_whatever_else_is_there(tmp_path: Path) -> None
     assert not sides["train"] & sides["tune"] | sides["train"] & sides["validation"]
     fewer = parts(scenes[::2])
     assert {scene.group for scene in fewer["validation"]} == sides["validation"]
-    assert fingerprints(found)["train"]["scenes"] == len(found["train"])
+    assert fingerprints(found.items())["train"]["scenes"] == len(found["train"])
 
 
 def test_mosaics_put_scenes_with_their_faces_in_a_grid() -> None:

@@ -79,7 +79,8 @@ def test_recipes_hold_together() -> None:
 
 
 def test_batches_repeat_and_differ_by_epoch(parts: dict[Part, list[Scene]]) -> None:
-    first, again, later = (SceneBatches(recipe(), parts["train"], e, 0)[1] for e in (0, 0, 1))
+    train = parts["train"]
+    first, again, later = (SceneBatches(recipe(), train, (), e, 0)[1] for e in (0, 0, 1))
     assert first[0].shape == (4, 64, 64, 3)
     assert first[1].shape == (4, len(grid(64, 64)), 16)
     np.testing.assert_array_equal(first[0], again[0])
