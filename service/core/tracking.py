@@ -7,9 +7,12 @@ cost. Probabilities are smoothed with a time constant, so that the frame rate do
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from math import exp
+from statistics import median_high
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +27,12 @@ _VELOCITY_S = 0.2
 """Time constant of the velocity: it follows a turn of the head, not the jitter of the box."""
 _COAST_S = 0.5
 """A face that is out of sight goes on for as long at most: it may have stopped."""
+_PACE_FRAMES = 4
+"""The usual time between frames is that of so many, and the median: one pause is not usual."""
+_GAP_FRAMES = 2.5
+"""A face may be missed in one frame, and frames do not come on the dot."""
+_LONGEST_GAP_S = 10.0
+"""However slow the frames: somebody else may have sat down."""
 
 Costs = NDArray[np.float64]
 
@@ -37,7 +46,8 @@ class TrackOptions:
     margin: float = 0.1
     """By so much another label must be ahead, smoothed, before the label changes."""
     max_gap_s: float = 1.0
-    """A track that was not seen for longer is over, and its id is not used again."""
+    """A track that was not seen for longer is over, and its id is not used again; longer where
+    frames are so far apart that a face could not be missed in one of them."""
     max_tracks: int = 256
     """Kept at a time; those that were not seen for longest are let go first."""
     max_distance: float = 0.75
@@ -64,6 +74,8 @@ class TrackerState:
 
     next_id: int
     tracks: Sequence[TrackState]
+    frames_s: Sequence[float] = ()
+    """How long before the latest frame each of the latest ones was."""
 
 
 @dataclass(slots=True)
@@ -107,7 +119,7 @@ class Tracker:
         self._options = options or TrackOptions()
         self._tracks: list[_Track] = []
         self._next_id = 1
-        self._now = float("-inf")
+        self._times: deque[float] = deque(maxlen=_PACE_FRAMES)
 
     def update(self, faces: Sequence[AnalyzedFace], time: float) -> list[tuple[int, AnalyzedFace]]:
         """Put the faces of one frame on tracks.
@@ -119,8 +131,11 @@ class Tracker:
         Returns:
             Track id, and the face with smoothed predictions, in the order of `faces`.
         """
-        self._now = time = max(time, self._now)
-        self._tracks = [t for t in self._tracks if time - t.seen_at <= self._options.max_gap_s]
+        if self._times:
+            time = max(time, self._times[-1])
+        gap_s = self._gap_s(time)
+        self._times.append(time)
+        self._tracks = [track for track in self._tracks if time - track.seen_at <= gap_s]
         # In an order of their own, so that nothing depends on the order in which faces come.
         order = sorted(range(len(faces)), key=lambda index: _order(faces[index]))
         tracks = self._matched([faces[index].face.box for index in order], time)
@@ -138,12 +153,13 @@ class Tracker:
                 track.id,
                 track.box,
                 track.velocity,
-                self._now - track.seen_at,
+                self._times[-1] - track.seen_at,
                 {head: (p.label, p.probabilities) for head, p in track.predictions.items()},
             )
             for track in self._tracks[:most]
         ]
-        return TrackerState(self._next_id, tracks)
+        frames_s = [self._times[-1] - time for time in self._times]
+        return TrackerState(self._next_id, tracks, frames_s)
 
     def resume(self, state: TrackerState, time: float, passed_s: float) -> int:
         """Go on where another tracker was; answers of other labels than ours begin anew.
@@ -157,6 +173,9 @@ class Tracker:
             How many of its tracks are not over yet.
         """
         self._next_id = state.next_id
+        seen_s = (time - passed_s - ago for ago in state.frames_s)
+        self._times = deque(seen_s, maxlen=_PACE_FRAMES)
+        gap_s = self._gap_s(time)
         self._tracks = [
             _Track(
                 track.id,
@@ -166,9 +185,15 @@ class Tracker:
                 dict(self._resumed(track.answers)),
             )
             for track in state.tracks
-            if passed_s + track.unseen_s <= self._options.max_gap_s
+            if passed_s + track.unseen_s <= gap_s
         ]
         return len(self._tracks)
+
+    def _gap_s(self, time: float) -> float:
+        """How long a face may have been out of sight when a frame comes at `time`."""
+        apart = [after - before for before, after in pairwise([*self._times, time])]
+        usual = median_high(apart) if apart else 0.0
+        return max(self._options.max_gap_s, min(_GAP_FRAMES * usual, _LONGEST_GAP_S))
 
     def _resumed(
         self, answers: Mapping[Head, tuple[str, Mapping[str, float]]]

@@ -60,7 +60,7 @@ def test_ids_are_unique_in_a_frame_and_never_used_again(stream: Frames) -> None:
     newest = 0
     for now, found in timed(stream):
         for track in (got := ids(follow.update(found, now))):
-            assert track > newest or now - last_seen[track] <= 1.0
+            assert track > newest or now - last_seen[track] <= 2.5 * 0.7
         assert len(set(got)) == len(found)
         newest = max([newest, *got])
         last_seen |= dict.fromkeys(got, now)
@@ -153,10 +153,38 @@ def test_a_label_changes_only_when_another_is_clearly_ahead() -> None:
 
 def test_a_track_survives_a_short_gap_and_no_long_one() -> None:
     follow = tracker(max_gap_s=1.0)
-    assert ids(follow.update([face(0)], 0.0)) == [1]
-    assert follow.update([], 0.5) == []
-    assert ids(follow.update([face(3)], 0.9)) == [1]
-    assert ids(follow.update([face(3)], 2.0)) == [2]
+    for index in range(33):
+        # Away from 0.5 s to 1.4 s, and from 2.0 s to 3.1 s.
+        found = [] if 5 <= index < 14 or 20 <= index < 31 else [face(3)]
+        known = [1] if index < 20 else [2]
+        assert ids(follow.update(found, index / 10)) == known * len(found)
+
+
+def test_frames_that_are_far_apart_keep_their_tracks() -> None:
+    follow = tracker(smoothing_s=10)
+    times = [0.0, 0.01, 1.16, 2.4, 3.5, 4.7, 5.8]
+    for index, time in enumerate(times):
+        # In one frame the face is missed.
+        found = [] if index == 4 else [face(0, happy=0.9 if index == 0 else 0.1)]
+        assert ids(follow.update(found, time)) == [1] * len(found)
+    ((_, smoothed),) = follow.update([face(0, happy=0.1)], 7.0)
+    assert smoothed.predictions["emotion"].probabilities["happy"] > 0.4
+
+
+def test_a_pause_among_fast_frames_ends_a_track() -> None:
+    follow = tracker()
+    for index in range(10):
+        follow.update([face(0)], index / 10)
+    assert ids(follow.update([face(0)], 3.0)) == [2]
+
+
+def test_who_left_slow_frames_does_not_come_back_as_the_same() -> None:
+    follow = tracker()
+    for index in range(4):
+        follow.update([face(0)], 1.2 * index)
+    for index in range(4, 7):
+        follow.update([], 1.2 * index)
+    assert ids(follow.update([face(0)], 1.2 * 7)) == [2]
 
 
 def test_two_who_pass_each_other_keep_their_tracks() -> None:
