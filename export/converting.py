@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 Name = Annotated[str | None, typer.Argument(help="of the recipe, or of the folder with --from")]
 Models = Annotated[Path, typer.Option(help="where model folders are")]
-Data = Annotated[list[str], typer.Option(help="with --from: SET=PATH to measure it on")]
+Data = Annotated[list[str], typer.Option(help="with --from: SET=PATH to calibrate and measure on")]
 From = Annotated[
     Path | None,
     typer.Option("--from", help=".keras, HDF5 or JSON file, or SavedModel folder, made elsewhere"),
@@ -59,6 +59,8 @@ def convert(
     for metric in made.metrics:
         if metric.name == "accuracy":
             typer.echo(f"{metric.head}: {metric.value:.1%} on {metric.data}, {metric.split}")
+    for head, out in made.heads.items() if data else ():
+        typer.echo(f"{head}: temperature {out.temperature}, uncertain below {out.uncertain_below}")
 
 
 def _convert_own(name: str, models: Path) -> None:

@@ -17,6 +17,7 @@ from export.foreign.wish import OURS, Preprocessing, Wish
 from service.card import InputSpec
 from service.types import Head
 from training.calibrate import softmax
+from training.metrics import Floats
 
 Answers = Literal["probabilities", "logits"]
 SLACK = 1e-3
@@ -65,11 +66,14 @@ class Foreign:
         """Write `folder/model.onnx`; see `export.convert.write_onnx`."""
         return write_onnx(self._serve, self, folder)
 
-    def reference(self, crops: NDArray[np.uint8]) -> dict[Head, NDArray[np.float64]]:
+    def reference(
+        self, crops: NDArray[np.uint8], temperatures: Mapping[Head, float]
+    ) -> dict[Head, NDArray[np.float64]]:
         """What the graph must answer: the model itself, and numpy around it.
 
         Args:
             crops: uint8 (N, S, S, C).
+            temperatures: of the heads that have one.
 
         Returns:
             By head, (N, K) probabilities.
@@ -79,6 +83,8 @@ class Foreign:
         for head, values in zip(self.labels, outputs, strict=True):
             answer = np.asarray(values, np.float32)
             probabilities = softmax(answer) if self.answers[head] == "logits" else answer
+            if head in temperatures:
+                probabilities = softmax(as_logits(probabilities), temperatures[head])
             result[head] = np.asarray(probabilities[:, self._places(head)], np.float64)
         return result
 
@@ -102,6 +108,11 @@ class Foreign:
     def _places(self, head: Head) -> list[int]:
         # Where the labels of the graph stand in the output of the network.
         return [self.wish.labels[head].index(name) for name in self.labels[head]]
+
+
+def as_logits(probabilities: Floats) -> NDArray[np.float32]:
+    """Logits whose softmax they are, float32 (N, K)."""
+    return np.log(np.maximum(probabilities, np.finfo(np.float32).tiny)).astype(np.float32)
 
 
 def fit(source: Source, wish: Wish) -> Foreign:

@@ -112,6 +112,9 @@ def test_figures_are_measured_where_there_is_data(tmp_path: Path) -> None:
     assert {metric.name for metric in card.metrics} >= {"accuracy", "ece"}
     # Disgust is none of its labels.
     assert {metric.samples for metric in card.metrics} == {2}
+    # Two images are too few for a temperature.
+    assert card.heads["emotion"].temperature == 1
+    assert card.heads["emotion"].uncertain_below == 0
     assert card.parity.samples == 1 + 2 + 32 + 3
     assert "public test" in (tmp_path / "models" / "theirs" / "README.md").read_text()
 
