@@ -54,15 +54,28 @@ def several(path: str, photos: Sequence[bytes], options: Mapping[str, Any]) -> C
     return Call("POST", path, _params(options), files=[("images", photo) for photo in photos])
 
 
-def headers(api_key: str | None, timeout_s: float) -> dict[str, str]:
-    """What goes with every call: the key, and how long the server's work is of use."""
+def headers(api_key: str | None, timeout_s: float) -> httpx.Headers:
+    """What goes with every call: the key, and how long the server's work is of use.
+
+    Raises:
+        ClientError: no header can show this key.
+    """
     timeout_ms = min(max(round(1000 * timeout_s), 1), _LONGEST_TIMEOUT_MS)
-    return {"request-timeout-ms": str(timeout_ms)} | authorization(api_key)
+    told = {"request-timeout-ms": str(timeout_ms)} | authorization(api_key)
+    return httpx.Headers(told, encoding="latin-1")
 
 
 def authorization(api_key: str | None) -> dict[str, str]:
-    """The header that shows a key, if there is one."""
-    return {} if api_key is None else {"authorization": f"Bearer {api_key}"}
+    """The header that shows a key, if there is one: its UTF-8, a character a byte.
+
+    Raises:
+        ClientError: no header can show this key.
+    """
+    if api_key is None:
+        return {}
+    if not api_key or not api_key.isprintable() or api_key != api_key.strip():
+        raise ClientError("the API key is empty, or has spaces around it or control characters")
+    return {"authorization": f"Bearer {api_key.encode().decode('latin-1')}"}
 
 
 def answer(response: httpx.Response) -> Any:

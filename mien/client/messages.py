@@ -28,11 +28,26 @@ def configure(options: Mapping[str, Any]) -> str:
 
 
 class Inbox:
-    """What has come and was not taken yet."""
+    """What has come and was not taken yet, and what is still to come."""
 
     def __init__(self) -> None:
         self._replies: deque[Reply] = deque()
+        self._taken = 0
+        self.sent = 0
+        """Frames, which is what the next one is numbered."""
+        self.closing = False
+        """Whether the totals were asked for."""
         self.totals: Totals | None = None
+
+    @property
+    def untaken(self) -> int:
+        """Frames whose reply was not taken yet, or has not come."""
+        return self.sent - self._taken
+
+    @property
+    def owed(self) -> bool:
+        """Whether the server has something to say."""
+        return self.untaken > len(self._replies) or (self.closing and self.totals is None)
 
     def put(self, text: str | bytes) -> None:
         """Keep a message of the server."""
@@ -49,6 +64,7 @@ class Inbox:
             StreamClosed: none will come.
         """
         if self._replies:
+            self._taken += 1
             return self._replies.popleft()
         if self.totals is not None:
             raise StreamClosed(1000, "")

@@ -16,7 +16,7 @@ from websockets.sync.client import ClientConnection
 from websockets.sync.client import connect as open_sync
 
 from mien.client.calls import authorization, read
-from mien.client.errors import ConnectionFailed, StreamClosed
+from mien.client.errors import ConnectionFailed, ConnectionLost, StreamClosed
 from mien.client.messages import CLOSE, MAX_REPLY_BYTES, SUBPROTOCOL, Inbox, configure, stream_url
 from mien.client.types import Photo, Reply, Session, Totals
 
@@ -30,8 +30,11 @@ class Stream:
     does not read.
     """
 
-    def __init__(self, socket: ClientConnection, options: Mapping[str, Any]) -> None:
+    def __init__(
+        self, socket: ClientConnection, options: Mapping[str, Any], timeout_s: float
+    ) -> None:
         self._socket = socket
+        self._timeout_s = timeout_s
         self._inbox = Inbox()
         self._receiving = threading.Lock()
         self.session: Session = self._told()
@@ -47,13 +50,16 @@ class Stream:
             StreamClosed: the server has ended the stream.
             OSError: its file cannot be read.
         """
-        self._say(read(frame))
+        data = read(frame)
+        self._inbox.sent += 1
+        self._say(data)
 
     def receive(self) -> Reply:
-        """Wait for the next reply.
+        """Wait for the next reply, without an end while every frame is answered.
 
         Raises:
             StreamClosed: none will come.
+            ConnectionLost: a frame was not answered for `timeout_s`.
         """
         while True:
             with self._receiving:
@@ -72,30 +78,38 @@ class Stream:
                 raise
 
     def analyze(self, frames: Iterable[Photo]) -> Iterator[Reply]:
-        """Send frames as fast as they are answered, and give a reply for each."""
-        waiting = 0
+        """Send frames as fast as they are answered, and give a reply for each.
+
+        Replies to frames that were sent before are passed over.
+        """
+        first = self._inbox.sent
         for frame in frames:
             self.send(frame)
-            waiting += 1
-            if waiting == self.options["max_in_flight"]:
-                yield self.receive()
-                waiting -= 1
-        for _ in range(waiting):
-            yield self.receive()
+            yield from self._replies(first, self.options["max_in_flight"] - 1)
+        yield from self._replies(first, 0)
 
     def close(self) -> Totals:
         """End the stream once every frame is answered; replies can still be taken afterwards.
 
         Raises:
             StreamClosed: the server ended it before.
+            ConnectionLost: it said nothing for `timeout_s`.
         """
         if self._inbox.totals is None:
+            self._inbox.closing = True
             self._say(CLOSE)
         while self._inbox.totals is None:
             with self._receiving:
                 if self._inbox.totals is None:
                     self._inbox.put(self._read())
         return self._inbox.totals
+
+    def _replies(self, first: int, most: int) -> Iterator[Reply]:
+        """Replies to frames from `first` on, until only `most` frames wait for theirs."""
+        while self._inbox.untaken > most:
+            reply = self.receive()
+            if reply["frame"] >= first:
+                yield reply
 
     def _say(self, message: bytes | str) -> None:
         try:
@@ -104,20 +118,33 @@ class Stream:
             raise _closed(error) from error
 
     def _read(self) -> bytes | str:
+        while True:
+            # Nobody has to answer a stream that only waits for its next frame.
+            owed = self._inbox.owed
+            try:
+                return self._hear()
+            except ConnectionLost:
+                if owed:
+                    raise
+
+    def _hear(self) -> bytes | str:
         try:
-            return self._socket.recv()
+            return self._socket.recv(self._timeout_s)
+        except TimeoutError as error:
+            raise _silent(self._timeout_s) from error
         except websockets.ConnectionClosed as error:
             raise _closed(error) from error
 
     def _told(self) -> Any:
-        return json.loads(self._read())
+        return json.loads(self._hear())
 
 
 class AsyncStream:
     """As `Stream`: one task may send while another one receives."""
 
-    def __init__(self, socket: AsyncConnection) -> None:
+    def __init__(self, socket: AsyncConnection, timeout_s: float) -> None:
         self._socket = socket
+        self._timeout_s = timeout_s
         self._inbox = Inbox()
         self._receiving = asyncio.Lock()
         self.session: Session
@@ -127,9 +154,9 @@ class AsyncStream:
 
     async def open(self, options: Mapping[str, Any]) -> None:
         """Hear the server, and tell it what is wanted; `AsyncClient.stream` does this."""
-        self.session = cast(Session, json.loads(await self._read()))
+        self.session = cast(Session, await self._told())
         await self._say(configure(options))
-        self.options = json.loads(await self._read())
+        self.options = await self._told()
 
     async def send(self, frame: Photo) -> None:
         """Send an encoded image.
@@ -139,13 +166,16 @@ class AsyncStream:
             OSError: its file cannot be read.
         """
         data = frame if isinstance(frame, bytes) else await asyncio.to_thread(read, frame)
+        # Before it is sent: a task that is cancelled meanwhile has sent it all the same.
+        self._inbox.sent += 1
         await self._say(data)
 
     async def receive(self) -> Reply:
-        """Wait for the next reply.
+        """Wait for the next reply, without an end while every frame is answered.
 
         Raises:
             StreamClosed: none will come.
+            ConnectionLost: a frame was not answered for `timeout_s`.
         """
         while True:
             async with self._receiving:
@@ -164,30 +194,40 @@ class AsyncStream:
                 raise
 
     async def analyze(self, frames: Iterable[Photo] | AsyncIterable[Photo]) -> AsyncIterator[Reply]:
-        """Send frames as fast as they are answered, and give a reply for each."""
-        waiting = 0
+        """Send frames as fast as they are answered, and give a reply for each.
+
+        Replies to frames that were sent before are passed over.
+        """
+        first = self._inbox.sent
         async for frame in _each(frames):
             await self.send(frame)
-            waiting += 1
-            if waiting == self.options["max_in_flight"]:
-                yield await self.receive()
-                waiting -= 1
-        for _ in range(waiting):
-            yield await self.receive()
+            async for reply in self._replies(first, self.options["max_in_flight"] - 1):
+                yield reply
+        async for reply in self._replies(first, 0):
+            yield reply
 
     async def close(self) -> Totals:
         """End the stream once every frame is answered; replies can still be taken afterwards.
 
         Raises:
             StreamClosed: the server ended it before.
+            ConnectionLost: it said nothing for `timeout_s`.
         """
         if self._inbox.totals is None:
+            self._inbox.closing = True
             await self._say(CLOSE)
         while self._inbox.totals is None:
             async with self._receiving:
                 if self._inbox.totals is None:
                     self._inbox.put(await self._read())
         return self._inbox.totals
+
+    async def _replies(self, first: int, most: int) -> AsyncIterator[Reply]:
+        """Replies to frames from `first` on, until only `most` frames wait for theirs."""
+        while self._inbox.untaken > most:
+            reply = await self.receive()
+            if reply["frame"] >= first:
+                yield reply
 
     async def _say(self, message: bytes | str) -> None:
         try:
@@ -196,10 +236,26 @@ class AsyncStream:
             raise _closed(error) from error
 
     async def _read(self) -> bytes | str:
+        while True:
+            # Nobody has to answer a stream that only waits for its next frame.
+            owed = self._inbox.owed
+            try:
+                return await self._hear()
+            except ConnectionLost:
+                if owed:
+                    raise
+
+    async def _hear(self) -> bytes | str:
         try:
-            return await self._socket.recv()
+            async with asyncio.timeout(self._timeout_s):
+                return await self._socket.recv()
+        except TimeoutError as error:
+            raise _silent(self._timeout_s) from error
         except websockets.ConnectionClosed as error:
             raise _closed(error) from error
+
+    async def _told(self) -> Any:
+        return json.loads(await self._hear())
 
 
 @contextmanager
@@ -209,6 +265,7 @@ def connect(
     """A stream that is open within the block; see `Client.stream`.
 
     Raises:
+        ClientError: no header can show this key.
         ConnectionFailed: no connection came about.
         StreamClosed: the server does not take the stream, or not these options.
     """
@@ -217,7 +274,7 @@ def connect(
     except _UNOPENED as error:
         raise _unopened(url, error) from error
     with connection as socket:
-        yield Stream(socket, options)
+        yield Stream(socket, options, timeout_s)
 
 
 @asynccontextmanager
@@ -230,7 +287,7 @@ async def connect_async(
     except _UNOPENED as error:
         raise _unopened(url, error) from error
     async with socket:
-        stream = AsyncStream(socket)
+        stream = AsyncStream(socket, timeout_s)
         await stream.open(options)
         yield stream
 
@@ -248,6 +305,10 @@ def _settings(api_key: str | None, timeout_s: float) -> dict[str, Any]:
 
 def _unopened(url: str, error: Exception) -> ConnectionFailed:
     return ConnectionFailed(f"{stream_url(url)}: {error or type(error).__name__}")
+
+
+def _silent(timeout_s: float) -> ConnectionLost:
+    return ConnectionLost(f"the server said nothing for {timeout_s:g} s")
 
 
 def _closed(error: websockets.ConnectionClosed) -> StreamClosed:

@@ -140,6 +140,25 @@ async def test_keys_and_rates(tiny_models: Path, photo: bytes) -> None:
         assert (caught.value.retry_after_s or 0) > 3000
 
 
+async def test_a_key_that_is_not_ascii(tiny_models: Path) -> None:
+    async with serving(models_dir=tiny_models, api_keys=("ключ",)) as served:
+        async with AsyncClient(url(served), "ключ") as mien:
+            assert len(await mien.models()) == 2
+
+        def work() -> None:
+            with Client(url(served), "ключ") as mien:
+                assert len(mien.models()) == 2
+
+        await asyncio.to_thread(work)
+
+
+@pytest.mark.parametrize("key", ["", "k1\n", " k1", "k\x001", "k1\r\nx-other: 1"])
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+def test_a_key_that_no_header_can_show(kind: type[Client] | type[AsyncClient], key: str) -> None:
+    with pytest.raises(client.ClientError, match="API key"):
+        kind("http://mien", key)
+
+
 async def test_nobody_listens() -> None:
     async with AsyncClient("http://127.0.0.1:1", retry=AT_ONCE) as mien:
         with pytest.raises(client.ConnectionFailed, match=r"http://127\.0\.0\.1:1/v1/analyze"):
