@@ -46,7 +46,7 @@ class Gate:
             Unauthorized: keys are set and none of them was shown.
             RateLimited: the client has used up its limit; wrong keys count for the address.
         """
-        client = connection.client.host if connection.client else "unknown"
+        client = address(connection)
         index = self._find_key(shown_key(connection) if key is None else key)
         if index is not None:
             client = f"key {index}"
@@ -108,6 +108,11 @@ class Gate:
         # Every key is compared, so that the time does not tell which one was nearly right.
         matches = [hmac.compare_digest(shown, key) for key in self._keys]
         return matches.index(True) if any(matches) else None
+
+
+def address(connection: HTTPConnection) -> str:
+    """Where the client is; that of a proxy is the client's where the proxy is trusted."""
+    return connection.client.host if connection.client else "unknown"
 
 
 def shown_key(connection: HTTPConnection) -> bytes:

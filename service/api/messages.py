@@ -11,7 +11,7 @@ from pydantic_core import from_json
 from service.api.problems import BadRequest
 from service.api.schemas import AnalyzeOut, AnalyzeQuery, FaceOut
 from service.core.frames import DropPolicy
-from service.errors import InvalidOption, MienError
+from service.errors import InvalidOption, MienError, TooLarge
 from service.types import Head
 
 MAX_TEXT_BYTES = 16_384
@@ -179,14 +179,26 @@ _CLIENT: dict[str, type[SessionAuth] | type[SessionConfigure] | type[SessionClos
 }
 
 
+def on_tracks(faces: Sequence[FaceOut], tracks: Sequence[int] | None) -> list[StreamFaceOut]:
+    """Give each face its id; without `tracks` the ids are left unset."""
+    fields = [{name: getattr(face, name) for name in face.model_fields_set} for face in faces]
+    if tracks is not None:
+        fields = [{**face, "track_id": track} for face, track in zip(fields, tracks, strict=True)]
+    return [StreamFaceOut.model_construct(**face) for face in fields]
+
+
 def parse(text: str) -> ClientMessage:
     """Read a message of the client.
 
     Raises:
+        TooLarge: over `MAX_TEXT_BYTES`.
         BadRequest: no JSON.
         BadMessage: JSON that is no message of this protocol.
         InvalidOption: a field that is unknown or out of its bounds.
     """
+    size = len(text.encode())
+    if size > MAX_TEXT_BYTES:
+        raise TooLarge("bytes", size, MAX_TEXT_BYTES, of="the message")
     try:
         value = from_json(text)
     except ValueError as error:

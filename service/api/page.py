@@ -31,7 +31,8 @@ def install(app: FastAPI) -> None:
     files = {path.name: _read(path) for path in _FOLDER.iterdir()}
     router = APIRouter(include_in_schema=False)
 
-    async def get(request: Request, name: str = "index.html") -> Response:
+    async def get(request: Request) -> Response:
+        name = request.path_params.get("name", "index.html")
         if name not in files:
             raise HTTPException(404)
         body, headers = files[name]

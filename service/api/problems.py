@@ -43,6 +43,10 @@ class Unauthorized(MienError):
     """No valid key was shown."""
 
 
+class Forbidden(MienError):
+    """A page of another origin asked."""
+
+
 class ClientGone(MienError):
     """The client closed its connection before the answer."""
 
@@ -68,6 +72,7 @@ class Kind:
 KINDS: tuple[tuple[type[Exception], Kind], ...] = (
     (BadRequest, Kind(400, "bad_request", "The request could not be read")),
     (Unauthorized, Kind(401, "unauthorized", "A valid API key is needed")),
+    (Forbidden, Kind(403, "forbidden", "Only the server's own pages may do this")),
     (TooLarge, Kind(413, "too_large", "The image or the body is over a limit")),
     (UnsupportedMedia, Kind(415, "unsupported_media", "This kind of content is not taken")),
     (InvalidImage, Kind(422, "invalid_image", "The bytes are not a whole, valid image")),

@@ -20,7 +20,6 @@ from service.api import problems
 from service.api.deps import in_time
 from service.api.gate import Gate
 from service.api.messages import (
-    MAX_TEXT_BYTES,
     BadMessage,
     FrameDropped,
     FrameError,
@@ -30,7 +29,7 @@ from service.api.messages import (
     SessionClosed,
     SessionConfigure,
     SessionConfigured,
-    StreamFaceOut,
+    on_tracks,
     parse,
 )
 from service.api.schemas import to_json
@@ -39,7 +38,7 @@ from service.core.frames import Frame, FrameQueue, Outcome
 from service.core.metrics import Metrics
 from service.core.pipeline import Analyzer, Options
 from service.core.tracking import Tracker, TrackOptions
-from service.errors import InvalidOption, Overloaded
+from service.errors import InvalidOption, Overloaded, TooLarge
 from service.settings import Settings
 from service.types import Result
 
@@ -88,7 +87,11 @@ class Session:
         self._configure(SessionConfigure(type="session.configure"))
 
     async def run(self) -> Close:
-        """Serve until the client or the server ends it; all tasks have ended then."""
+        """Serve until the client or the server ends it; all tasks have ended then.
+
+        Raises:
+            TimeoutError: the client does not read.
+        """
         reading = asyncio.create_task(self._read())
         draining = asyncio.create_task(self._parts.draining.wait())
         serving = [asyncio.create_task(self._dispatch()), asyncio.create_task(self._reply())]
@@ -103,8 +106,6 @@ class Session:
             return close
         except WebSocketDisconnect:
             return GONE
-        except TimeoutError:
-            return Close(None, "the client does not read")
         finally:
             for task in (*tasks, *self._work):
                 task.cancel()
@@ -168,13 +169,13 @@ class Session:
         return None
 
     async def _told(self, text: str) -> Close | None:
-        if len(text) > MAX_TEXT_BYTES:
-            return Close(1009, f"the limit is {MAX_TEXT_BYTES:,} bytes a message")
         try:
             message = parse(text)
             if isinstance(message, SessionConfigure):
                 await self.send(self._configure(message))
                 return None
+        except TooLarge as error:
+            return Close(1009, str(error))
         except problems.BadRequest as error:
             return Close(1007, str(error))
         except BadMessage as error:
@@ -231,7 +232,12 @@ class Session:
             await self._parts.capacity.acquire()
             task = asyncio.create_task(self._analyze(self._frames.begin()))
             self._work.add(task)
-            task.add_done_callback(self._work.discard)
+            task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        # Not in a `finally` of the task: one that is cancelled before its first step has none.
+        self._work.discard(task)
+        self._parts.capacity.release()
 
     async def _analyze(self, frame: Frame) -> None:
         until = frame.arrived_at + self._parts.settings.request_timeout_s
@@ -241,8 +247,6 @@ class Session:
             outcome = await in_time(work, until)
         except Exception as error:  # a bad frame keeps the session
             outcome = error
-        finally:
-            self._parts.capacity.release()
         frame.settle(outcome)
 
     # Replying --------------------------------------------------------------------------------
@@ -277,12 +281,7 @@ class Session:
             tracks = [track for track, _ in tracked]
             result = replace(result, faces=tuple(face for _, face in tracked))
         out = to_json(result, request_id=f"{self._id}-{frame.number}", landmarks=self._landmarks)
-        faces = [
-            StreamFaceOut.model_construct(**{n: getattr(face, n) for n in face.model_fields_set})
-            for face in out.faces
-        ]
-        for face, track in zip(faces, tracks or (), strict=False):
-            face.track_id = track
+        faces = on_tracks(out.faces, tracks)
         reply = FrameResult.model_construct(
             type="frame.result", frame=frame.number, **{**dict(out), "faces": faces}
         )

@@ -14,14 +14,14 @@ from starlette.datastructures import State
 from starlette.websockets import WebSocketDisconnect
 
 from service.api import problems
-from service.api.gate import Gate
+from service.api.gate import Gate, address
 from service.api.messages import LimitsOut, SessionAuth, SessionCreated, parse
 from service.api.session import GONE, Close, Parts, Session
 from service.api.state import StateTokens
 from service.build import stream_frames
 from service.core.metrics import Metrics
 from service.core.pipeline import Analyzer
-from service.errors import MienError, NotReady, Overloaded
+from service.errors import MienError, NotReady, Overloaded, TooLarge
 from service.settings import Settings
 
 SUBPROTOCOL = "mien.v1"
@@ -118,39 +118,44 @@ async def _serve(websocket: WebSocket, session_id: str) -> Close:
         return Close(1001, "draining")
     if reason := state.analyzer.unready:
         raise NotReady(f"not ready: {reason}", retry_after_s=1.0)
-    with streams.place():
-        client = await _admit(websocket)
-        if isinstance(client, Close):
-            return client
-        with streams.share(client):
-            return await _run(Session(websocket, _parts(state), session_id), state, session_id)
+    # Before it takes a place: who shows no key must not keep out those who do.
+    client = await _admit(websocket)
+    if isinstance(client, Close):
+        return client
+    with streams.share(client), streams.place():
+        return await _run(Session(websocket, _parts(state), session_id), state, session_id)
 
 
 async def _run(session: Session, state: State, session_id: str) -> Close:
     try:
         await session.send(_created(state, session_id))
+        close = await session.run()
+        if close.code == 1000:
+            await session.send(session.closed())
     except TimeoutError:
         return Close(None, "the client does not read")
-    close = await session.run()
-    if close.code == 1000:
-        await session.send(session.closed())
     return close
 
 
 async def _admit(websocket: WebSocket) -> str | Close:
     """Check key and rate; where the headers show no key, the first message must."""
-    gate: Gate = websocket.app.state.gate
+    state = websocket.app.state
+    gate: Gate = state.gate
     if not gate.expects_key(websocket):
         return gate.admit(websocket)
     try:
-        async with asyncio.timeout(websocket.app.state.settings.head_timeout_s):
-            message = await websocket.receive()
+        # Until the key tells who it is, a client is known by its address.
+        with state.streams.share(address(websocket)):
+            async with asyncio.timeout(state.settings.head_timeout_s):
+                message = await websocket.receive()
     except TimeoutError:
         message = {"type": "websocket.receive"}
     if message["type"] == "websocket.disconnect":
         return GONE
     try:
         first = parse(message.get("text") or "{}")
+    except TooLarge as error:
+        return Close(1009, str(error))
     except problems.BadRequest as error:
         return Close(1007, str(error))
     except MienError:

@@ -8,11 +8,14 @@ from typing import Any
 from starlette.exceptions import HTTPException
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.datastructures import Headers
+from websockets.exceptions import InvalidOrigin
 from websockets.frames import Frame
 from websockets.http11 import Response
 from websockets.server import ServerProtocol
+from websockets.typing import Origin
 
 from service.api import problems
+from service.api.messages import MAX_TEXT_BYTES
 from service.core.metrics import Metrics
 
 _MAX_FRAGMENTS = 4096
@@ -30,15 +33,29 @@ class _Handshake(ServerProtocol):
         super().__init__(max_size=max_size)
         self._metrics = metrics
 
+    def process_origin(self, headers: Headers) -> Origin | None:
+        """Take pages of this server, and who is no page at all.
+
+        No CORS holds a WebSocket: any website may open one to a server that the browser reaches.
+        """
+        origin = super().process_origin(headers)
+        if origin is not None:
+            host = origin.partition("://")[2].lower()
+            if [host] != [name.lower() for name in headers.get_all("Host")]:
+                raise InvalidOrigin(origin)
+        return origin
+
     def reject(self, status: int, text: str) -> Response:
         """Answer what becomes no stream."""
-        error = _reason(status, text.strip())
+        error = _reason(status, text.strip(), self.handshake_exc)
         headers, body = problems.refusal(error, self._metrics)
         answered = HTTPStatus(problems.kind_of(error).status)
         return Response(answered.value, answered.phrase, Headers(headers), body)
 
 
-def _reason(status: int, text: str) -> Exception:
+def _reason(status: int, text: str, cause: Exception | None) -> Exception:
+    if isinstance(cause, InvalidOrigin):
+        return problems.Forbidden(f"a page of {cause.value} may not open a stream here")
     if status == HTTPStatus.FORBIDDEN:
         # So uvicorn says that the application did not accept; on its one path, it does.
         return HTTPException(404, "there is no stream at this path")
@@ -51,7 +68,7 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         metrics: Metrics = self.config.app.state.metrics  # type: ignore[union-attr]
-        self.conn = _Handshake(self.config.ws_max_size, metrics)
+        self.conn = _Handshake(MAX_TEXT_BYTES, metrics)
 
     def data_received(self, data: bytes) -> None:
         """The first `data` are a whole head; uvicorn would wait for ever after one it cannot read.
@@ -65,6 +82,15 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
                 refused or self.conn.reject(400, "this is no WebSocket handshake").serialize()
             )
             self.transport.close()
+
+    async def send(self, message: Any) -> None:
+        """Take messages in full size from the server's first one on: it has let the client in.
+
+        Before that there is only a key to be shown.
+        """
+        if message["type"] == "websocket.send":
+            self.conn.max_message_size = self.config.ws_max_size
+        await super().send(message)
 
     def handle_cont(self, event: Frame) -> None:
         """Refuse a message in very many parts: empty ones could go on for ever."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from service.api.messages import StreamFaceOut
+from service.api.messages import StreamFaceOut, on_tracks
 from service.api.schemas import AnalyzeOut, to_json
 from service.card import HeadSpec
 from service.types import AnalyzedFace, Head, Prediction, Result
@@ -49,12 +49,7 @@ class RecordOut(AnalyzeOut):
 def to_line(record: Record) -> str:
     """JSON on one line; what a photo does not have is left out."""
     out = to_json(record.result, request_id=record.title, landmarks=True)
-    faces = [
-        StreamFaceOut.model_construct(**{n: getattr(face, n) for n in face.model_fields_set})
-        for face in out.faces
-    ]
-    for face, track in zip(faces, record.tracks or (), strict=False):
-        face.track_id = track
+    faces = on_tracks(out.faces, record.tracks)
     place: Row = {"source": record.source}
     if record.frame is not None and record.time_s is not None:
         place |= {"frame": record.frame, "time_s": round(record.time_s, 3)}

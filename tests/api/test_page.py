@@ -55,6 +55,13 @@ async def test_other_files_are_not_given(client, name):
     assert answer.json()["code"] == "not_found"
 
 
+@pytest.mark.parametrize("query", ["name=app.js", "name=nothing.js"])
+async def test_a_query_is_no_name(client, query):
+    page = (await client.get("/")).content
+    assert (await client.get(f"/?{query}")).content == page
+    assert (await client.get(f"/web/app.js?{query}")).content == (WEB / "app.js").read_bytes()
+
+
 async def test_it_is_only_read(client):
     assert (await client.head("/")).status_code == 200
     assert (await client.post("/")).status_code == 405

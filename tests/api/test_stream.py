@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from service.core.frames import Frame, FrameQueue
 from tests.api.streaming import Client, GatedAnalysis, Served, serving
 from tests.fakes import make_model_folder, settle, until
 
@@ -250,7 +251,8 @@ async def test_metrics_count_sessions_and_frames(served: Served, gate: GatedAnal
         ('{"type": "session.configure", "smoothing": -1}', 1008, "invalid_option: smoothing"),
         ('{"type": "session.configure", "models": ["no"]}', 1008, "no model 'no'"),
         ('{"type": "session.configure", "attributes": ["age"]}', 1008, "the head 'age'"),
-        (" " * 20_000, 1009, "bytes a message"),
+        (" " * 20_000, 1009, "20,000 bytes, the limit is 16,384"),
+        ("é" * 10_000, 1009, "20,000 bytes, the limit is 16,384"),
         (b"x" * 100_001, 1009, "100001 bytes exceeds"),
         (b"x" * 3_000_000, 1009, "exceeds limit"),
     ],
@@ -285,6 +287,24 @@ def _held(served: Served) -> int:
     """Bytes of frames that the service keeps."""
     state = served.app.state
     return int(state.settings.max_held_bytes - state.gate._free_bytes)
+
+
+async def test_slow_frames_keep_their_tracks(
+    served: Served, gate: GatedAnalysis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate.release()
+    real = FrameQueue.add
+
+    def add(self: FrameQueue, data: bytes, now: float) -> Frame:
+        return real(self, data, now + 1.15 * self.received)
+
+    monkeypatch.setattr(FrameQueue, "add", add)
+    async with served.client() as client:
+        await client.created()
+        for _ in range(4):
+            await client.send(b"one")
+            reply = await client.receive()
+            assert [face["track_id"] for face in reply["faces"]] == [1]
 
 
 async def _send(client: Client, count: int, *, size: int = 1) -> None:

@@ -16,10 +16,13 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from pydantic import BaseModel
 from websockets.frames import Frame, Opcode
 
-from service.api.messages import MAX_TEXT_BYTES
+from service.api.messages import MAX_TEXT_BYTES, SessionClosed
+from service.api.session import Session
 from service.api.state import StateTokens
+from service.api.stream import _parts
 from service.card import HeadSpec
 from service.core.tracking import Tracker
 from service.types import (
@@ -103,6 +106,38 @@ async def test_who_shows_no_key_is_not_waited_for(start: Callable[..., Any]) -> 
         assert (await client.close_code())[0] == 1008
 
 
+async def test_who_shows_no_key_keeps_out_nobody_who_does(start: Callable[..., Any]) -> None:
+    async with start(api_keys=("right",), max_streams=1, max_client_streams=2) as served:
+        shown = {"additional_headers": {"x-api-key": "right"}}
+        async with served.client() as silent, served.client():
+            async with served.client(**shown) as client:
+                await client.created()
+            # Those who wait are counted by their address.
+            async with served.client() as third:
+                code, reason = await third.close_code()
+                assert (code, reason) == (1008, "rate_limited: too many streams of this client")
+            await until(lambda: idle(served))
+            await silent.send({"type": "session.auth", "key": "right"})
+            await silent.created()
+        async with served.client() as client:
+            await client.send({"type": "session.auth", "key": "right"})
+            await client.created()
+
+
+async def test_little_is_read_of_who_shows_no_key(start: Callable[..., Any]) -> None:
+    async with start(api_keys=("right",)) as served:
+        for message in (b"x" * 20_000, '{"type": "' + " " * 20_000):
+            async with served.client() as client:
+                await client.send(message)
+                code, reason = await client.close_code()
+                assert (code, "exceeds" in reason) == (1009, True)
+        async with served.client() as client:
+            await client.send({"type": "session.auth", "key": "right"})
+            await client.created(drop_policy="block")
+            await client.send(SMALL + b" " * 100_000)
+            assert (await client.receive())["type"] == "frame.result"
+
+
 async def test_a_key_that_nobody_asked_for_is_no_fault(start: Callable[..., Any]) -> None:
     async with start() as served, served.client() as client:
         await client.send({"type": "session.auth", "key": "whatever"})
@@ -184,6 +219,19 @@ async def test_a_refused_handshake_is_a_problem(
         assert problem["request_id"] == response.headers["x-request-id"]
         assert problem["detail"]
         assert served.value("mien_errors_total", code=code) == 1
+
+
+@pytest.mark.parametrize(
+    "origin", ["http://evil.example", "http://127.0.0.1", "https://127.0.0.1:1", "null", ""]
+)
+async def test_a_page_of_another_origin_is_refused(start: Callable[..., Any], origin: str) -> None:
+    async with start() as served, httpx.AsyncClient(base_url=f"http://{served.address}") as client:
+        response = await client.get("/v1/stream", headers=UPGRADE | {"origin": origin})
+        assert response.headers["content-type"] == "application/problem+json"
+        assert (response.status_code, response.json()["code"]) == (403, "forbidden")
+        assert served.value("mien_errors_total", code="forbidden") == 1
+        async with served.client(origin=f"http://{served.address}") as page:
+            await page.created()
 
 
 # Room and readiness ------------------------------------------------------------------------------
@@ -362,6 +410,56 @@ async def test_who_vanishes_is_not_worked_for(start: Callable[..., Any]) -> None
             client.socket.transport.abort()
             await until(lambda: gate.in_work == 0 and idle(served))
         assert len(gate.jobs) == 1
+
+
+class Vanishing:
+    """A client that sends a frame, and is gone some turns of the loop later."""
+
+    def __init__(self) -> None:
+        self._messages = iter(
+            [{"type": "websocket.receive", "bytes": b"0"}, {"type": "websocket.disconnect"}]
+        )
+
+    async def receive(self) -> dict[str, Any]:
+        message = next(self._messages)
+        if message["type"] == "websocket.disconnect":
+            await settle()
+        return message
+
+
+async def test_who_vanishes_at_any_moment_gives_its_turn_back(start: Callable[..., Any]) -> None:
+    async with start(max_stream_frames=1) as served:
+        gate = GatedAnalysis(served.app)
+        parts = _parts(served.app.state)
+        for turns in range(30):
+            await parts.capacity.acquire()
+            session = asyncio.create_task(Session(Vanishing(), parts, "x").run())  # type: ignore[arg-type]
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            parts.capacity.release()
+            await session
+            await until(lambda: not parts.capacity.locked())
+        # In some the frame was begun before the client had gone, in some it was too late.
+        assert 0 < len(gate.jobs) < 30
+        assert idle(served)
+
+
+async def test_a_goodbye_that_nobody_reads_is_no_fault(
+    start: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Session.send
+
+    async def send(self: Session, message: BaseModel) -> None:
+        if isinstance(message, SessionClosed):
+            raise TimeoutError
+        await real(self, message)
+
+    monkeypatch.setattr(Session, "send", send)
+    async with start() as served, served.client() as client:
+        await client.created()
+        await client.send({"type": "session.close"})
+        assert (await client.close_code())[0] == 1006
+        assert served.value("mien_errors_total", code="internal") == 0
 
 
 async def test_a_ping_that_nobody_answers_ends_a_stream(
