@@ -18,7 +18,7 @@ from service.cli.drawings import VIDEO_SUFFIX, targets
 from service.cli.engine import Engine, Gone, local_engine, remote_engine
 from service.cli.formats import OutputError
 from service.cli.frames import expected_frames
-from service.cli.inputs import Input, expand
+from service.cli.inputs import Input, expand, is_media
 from service.cli.output import SUFFIXES, Output, open_output
 from service.cli.progress import bar
 from service.cli.records import Record, to_line
@@ -52,6 +52,8 @@ def run(wish: Wish, settings: Settings) -> int:
     except KeyboardInterrupt:
         complain("interrupted" + ("; the same command goes on" if wish.out else ""))
         return 130
+    except OutputError as error:
+        quit_with(str(error), 1)
 
 
 def _expand_and_run(wish: Wish, settings: Settings) -> int:
@@ -75,15 +77,26 @@ def _check_out(path: Path) -> None:
 
 def _drawings(inputs: Sequence[Input], annotate: Path | None) -> dict[str, Path]:
     """Where each input's drawing goes."""
-    if annotate is None:
+    if annotate is None or not inputs:
         return {}
-    if annotate.suffix.lower() != VIDEO_SUFFIX:
+    if annotate.is_dir() or annotate.suffix.lower() != VIDEO_SUFFIX:
+        if not annotate.is_dir() and (annotate.exists() or is_media(annotate)):
+            quit_with(f"--annotate {annotate} must be a folder, or an .mp4 for one video")
+        _make_folder(annotate)
         return targets(inputs, annotate)
     if len(inputs) != 1 or inputs[0].kind == "photo":
         quit_with(f"--annotate {annotate} takes one video; name a folder for more, or for photos")
     if annotate.exists() and inputs[0].kind == "video" and annotate.samefile(inputs[0].path):
         quit_with(f"--annotate {annotate} would write over its own video")
+    _make_folder(annotate.parent)
     return {inputs[0].key: annotate}
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        quit_with(str(error))
 
 
 async def _run(
@@ -100,7 +113,7 @@ async def _run(
             if wish.out is not None:
                 seconds = time.perf_counter() - started
                 err.print(_summary(wish.out, work, len(inputs) - len(todo), seconds))
-            if wish.annotate is not None:
+            if wish.annotate is not None and work.analysed:
                 err.print(f"drawings: {wish.annotate}")
     return work.failed
 
@@ -155,9 +168,9 @@ def _todo(inputs: Sequence[Input], output: Output | None) -> list[Input]:
     todo = [each for each in inputs if not output.is_done(each)]
     if output.unfinished is None:
         return todo
-    if all(each.name != output.unfinished for each in todo):
+    if all(each.key != output.unfinished for each in todo):
         quit_with(f"{output.unfinished} is unfinished there: name it too, or another file")
-    return sorted(todo, key=lambda each: each.name != output.unfinished)
+    return sorted(todo, key=lambda each: each.key != output.unfinished)
 
 
 @contextmanager

@@ -27,12 +27,13 @@ class DrawingError(MienError):
 def targets(inputs: Sequence[Input], folder: Path) -> dict[str, Path]:
     """Where each input's drawing goes, by its key.
 
-    A stem's second gets a number, and no input is overwritten.
+    It is called `STEM.faces.png`, so that it takes the place of an earlier drawing and of no
+    other file. A stem's second gets a number, and no input is overwritten.
     """
     taken = {os.path.realpath(each.source) for each in inputs}
     found: dict[str, Path] = {}
     for each in inputs:
-        suffix = ".png" if each.kind == "photo" else VIDEO_SUFFIX
+        suffix = ".faces" + (".png" if each.kind == "photo" else VIDEO_SUFFIX)
         stem = "live" if each.kind == "live" else each.path.stem
         names = (f"{stem}{'' if n == 1 else f'-{n}'}{suffix}" for n in count(1))
         path = next(path for name in names if os.path.realpath(path := folder / name) not in taken)
@@ -76,7 +77,7 @@ class _DrawnVideo:
     def __init__(self, path: Path, fps: float) -> None:
         self._path = path
         self._fps = fps
-        self._part = path.with_name(f"{path.stem}.part{VIDEO_SUFFIX}")
+        self._part = path.with_name(f".{path.name}.part{VIDEO_SUFFIX}")
         self._size = (0, 0)
         self._writer: cv2.VideoWriter | None = None
 

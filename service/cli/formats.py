@@ -94,25 +94,31 @@ class Csv:
         """Records of which every row is there."""
         lines = _Lines(file)
         reader = csv.DictReader(lines, self.columns)
+        try:
+            yield from self._whole(reader, lines)
+        except (csv.Error, TypeError, ValueError) as error:
+            raise OutputError(f"line {reader.line_num + 1} is no result") from error
+
+    def _whole(self, reader: csv.DictReader[str], lines: _Lines) -> Iterator[Written]:
         left = 0
         for row in reader:
             if not lines.whole or lines.ended:
                 return
-            try:
-                left = left or max(int(row["faces"]), 1)
-                frame = int(row["frame"]) if row["frame"] else None
-            except (TypeError, ValueError) as error:
-                raise OutputError(f"line {reader.line_num + 1} is no result") from error
+            left = left or max(int(row["faces"]), 1)
+            frame = int(row["frame"]) if row["frame"] else None
             left -= 1
             if left == 0:
                 yield Written(row["source"], frame, len(self.head) + lines.read)
 
     def _text(self, rows: Iterable[Mapping[str, Any]]) -> bytes:
+        return b"".join(map(self._line, rows))
+
+    def _line(self, row: Mapping[str, Any]) -> bytes:
         text = io.StringIO()
-        writer = csv.DictWriter(text, self.columns, lineterminator="\n")
-        for row in rows:
-            writer.writerow({name: _cell(value) for name, value in row.items()})
-        return text.getvalue().encode()
+        # Before Python 3.13 a name with `\r` is quoted only where lines end in it.
+        writer = csv.DictWriter(text, self.columns, lineterminator="\r\n")
+        writer.writerow({name: _cell(value) for name, value in row.items()})
+        return text.getvalue().removesuffix("\r\n").encode() + b"\n"
 
 
 class _Lines:

@@ -6,7 +6,7 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -46,8 +46,8 @@ class FrameOptions:
     """Which frames are wanted."""
 
     every: int = 1
-    after: int = -1
-    """The number of the last frame that is not wanted any more."""
+    done: Collection[int] = ()
+    """Frames that are not wanted any more; a live source counts on from the last of them."""
 
 
 class Clock:
@@ -84,7 +84,7 @@ class Recording:
         while self._capture.grab():
             self._number += 1
             time_s = self._clock.at(self._capture.get(cv2.CAP_PROP_POS_MSEC))
-            if self._number % self._options.every or self._number <= self._options.after:
+            if self._number % self._options.every or self._number in self._options.done:
                 continue
             got, pixels = self._capture.retrieve()
             if got:
@@ -107,7 +107,7 @@ class Live:
         self.fps = frame_rate(capture)
         self._capture = capture
         self._every = options.every
-        self._number = self._first = options.after + 1
+        self._number = self._first = max(options.done, default=-1) + 1
 
     def read(self) -> Frame | None:
         """The next frame that is wanted, when it comes; None at the end.

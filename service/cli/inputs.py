@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,9 @@ _PHOTOS = frozenset(
 _VIDEOS = frozenset(
     (".3gp", ".avi", ".flv", ".m4v", ".mjpeg", ".mjpg", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg")
 ) | {".mts", ".ogv", ".webm", ".wmv"}
+# The user and what is between the colon and the host. One that holds a slash is no password by
+# RFC 3986, and is one that people type.
+_PASSWORD = re.compile(r"(?<=://)([^:/?#@\[]*):(?:[^/?#]*@|(?!\d*(?:[/?#]|$)).*@)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +33,8 @@ class Input:
 
     @property
     def name(self) -> str:
-        """What it is called in results."""
-        return shown(self.source)
+        """What it is called; without the password of a URL."""
+        return shown(_PASSWORD.sub(r"\1:***@", self.source) if self.kind == "live" else self.source)
 
     @property
     def key(self) -> str:
@@ -44,8 +48,13 @@ class Input:
 
 
 def key_of(name: str) -> str:
-    """The key of what is called so in results: the files `a.jpg` and `./a.jpg` are one."""
-    return name if _is_live(name) else os.path.abspath(name)
+    """The key of what is called so: of a file its absolute path."""
+    return name if _is_live(name) else shown(os.path.abspath(name))
+
+
+def is_media(path: str | os.PathLike[str]) -> bool:
+    """Whether it is an image or a video, by its suffix."""
+    return _suffix(path) in _PHOTOS | _VIDEOS
 
 
 def expand(
@@ -110,7 +119,7 @@ def _below(folder: str, kept_out: Collection[str], faults: list[str]) -> Iterato
         )
         for name in sorted(files):
             path = os.path.join(where, name)
-            if _suffix(name) in _PHOTOS | _VIDEOS and _is_meant(path, kept_out):
+            if is_media(name) and _is_meant(path, kept_out):
                 yield _file(path)
 
 
@@ -118,5 +127,5 @@ def _is_meant(path: str, kept_out: Collection[str]) -> bool:
     return not os.path.basename(path).startswith(".") and os.path.abspath(path) not in kept_out
 
 
-def _suffix(path: str) -> str:
+def _suffix(path: str | os.PathLike[str]) -> str:
     return os.path.splitext(path)[1].lower()

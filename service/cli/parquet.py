@@ -46,7 +46,11 @@ def to_csv(path: Path, table: Path, form: Csv) -> None:
 
 
 def from_csv(table: Path, path: Path, columns: Mapping[str, type]) -> None:
-    """Write a CSV as a Parquet file, over one that is there."""
+    """Write a CSV as a Parquet file, over one that is there.
+
+    Raises:
+        OutputError: that cannot be; the CSV stays.
+    """
     import pyarrow as pa
     from pyarrow import csv, parquet
 
@@ -55,10 +59,15 @@ def from_csv(table: Path, path: Path, columns: Mapping[str, type]) -> None:
     convert = csv.ConvertOptions(column_types=schema, strings_can_be_null=True, null_values=[""])
     parse = csv.ParseOptions(newlines_in_values=True)
     part = path.with_name(f"{path.name}.part")
-    with (
-        csv.open_csv(table, parse_options=parse, convert_options=convert) as rows,
-        parquet.ParquetWriter(part, schema) as writer,
-    ):
-        for batch in rows:
-            writer.write_batch(batch)
-    os.replace(part, path)
+    try:
+        with (
+            csv.open_csv(table, parse_options=parse, convert_options=convert) as rows,
+            parquet.ParquetWriter(part, schema) as writer,
+        ):
+            for batch in rows:
+                writer.write_batch(batch)
+        os.replace(part, path)
+    except (pa.ArrowException, OSError) as error:
+        raise OutputError(f"{path} cannot be made of {table}: {error}") from error
+    finally:
+        part.unlink(missing_ok=True)

@@ -10,6 +10,7 @@ from collections.abc import (
     AsyncIterator,
     Awaitable,
     Callable,
+    Collection,
     Iterable,
     Mapping,
     Sequence,
@@ -25,6 +26,7 @@ import cv2
 from service.cli.console import complain
 from service.cli.drawings import DrawingError, draw_photo, drawing
 from service.cli.engine import Engine, Gone
+from service.cli.formats import OutputError
 from service.cli.frames import Frame, FrameOptions, Frames, VideoError, open_frames
 from service.cli.inputs import Input
 from service.cli.output import Output
@@ -121,37 +123,41 @@ class Run:
         every = self._options.every
         # Neither tracks nor a drawn video can be gone on with.
         whole = self._options.tracks or source.key in self._drawings
-        after = -1
-        if self._output is not None:
-            after = self._output.goes_on_after(source, every=every, whole=whole)
+        done: Collection[int] = ()
         try:
-            async with open_frames(source, FrameOptions(every, after)) as frames:
+            if self._output is not None:
+                done = self._output.frames_done(source, every=every, whole=whole)
+            async with open_frames(source, FrameOptions(every, done)) as frames:
                 if self._output is not None and source.kind == "video":
                     self._output.begin(source, every=every, whole=whole)
                 await self._finish(source, frames)
-        except VideoError as error:
-            if self._output is not None and self._output.unfinished == source.name:
+        except (VideoError, OutputError) as error:
+            if self._output is not None and self._output.unfinished == source.key:
                 # What comes next would stand behind half a video.
                 raise Gone(f"{source.name} is unfinished there: {error}") from error
             self.fail(source.name, error)
 
     async def _finish(self, source: Input, frames: Frames) -> None:
+        fault = None
         try:
             await self._frames(source, frames)
         except (VideoError, DrawingError) as error:
-            self.fail(source.name, error)
+            fault = str(error)
+            self.fail(source.name, fault)
         # Not reached where the run is cut off: the video is unfinished then.
         if self._output is not None and source.kind == "video":
-            self._output.end()
+            self._output.end(source, fault)
 
     async def _frames(self, source: Input, frames: Frames) -> None:
         tracker = self._tracker(frames.fps) if self._options.tracks else None
         target = self._drawings.get(source.key)
+        ended: list[VideoError] = []
         faults: list[Exception] = []
         # What comes live is told of before the next frame is waited for.
         at_once = 1 if source.kind == "live" else self._at_once
+        readable = _until_fault(frames.each, ended)
         with drawing(target, frames.fps) as draw:
-            async with aclosing(in_order(frames.each, self._frame, at_once)) as outcomes:
+            async with aclosing(in_order(readable, self._frame, at_once)) as outcomes:
                 async for frame, outcome in outcomes:
                     if not isinstance(outcome, Record):
                         faults.append(outcome)
@@ -161,8 +167,11 @@ class Run:
                         record = record.tracked(tracker.update(record.result.faces, frame.time_s))
                     draw(frame.pixels, record)
                     self._emit(record)
+        failures = [str(error) for error in ended]
         if faults:
-            raise VideoError(f"{len(faults):,} frames failed; the first of them: {faults[0]}")
+            failures.append(f"{len(faults):,} frames failed; the first of them: {faults[0]}")
+        if failures:
+            raise VideoError("; ".join(failures))
 
     def _tracker(self, fps: float) -> Tracker:
         # With few frames a second, too, a face may be missed in one of them.
@@ -217,6 +226,17 @@ async def _outcome(future: asyncio.Future[Any]) -> Any:
 async def _each(items: Iterable[T]) -> AsyncIterator[T]:
     for item in items:
         yield item
+
+
+async def _until_fault(
+    frames: AsyncIterator[Frame], faults: list[VideoError]
+) -> AsyncIterator[Frame]:
+    """Frames up to a fault of the video, which is kept: those that are in work are still good."""
+    try:
+        async for frame in frames:
+            yield frame
+    except VideoError as error:
+        faults.append(error)
 
 
 def _read(path: Path, max_bytes: int) -> bytes:

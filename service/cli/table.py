@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from rich.table import Table
 
-from service.cli.console import out
+from service.cli.console import escaped, out
 from service.cli.records import Record
 from service.types import HEADS, AnalyzedFace
 
 
 def print_table(record: Record) -> None:
     """Print a row for each face."""
-    title = record.title if record.time_s is None else f"{record.title} at {record.time_s:.2f} s"
+    title = escaped(record.title)
+    if record.time_s is not None:
+        title += f" at {record.time_s:.2f} s"
     if not record.result.faces:
         out.print(f"{title}: no face")
         return

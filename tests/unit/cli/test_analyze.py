@@ -14,6 +14,7 @@ from typing import Any
 import cv2
 import pytest
 
+from service.cli.formats import OutputError
 from service.cli.inputs import Input
 from service.cli.output import open_output
 from service.cli.records import Record
@@ -88,7 +89,7 @@ def test_drawings_of_all_kinds_in_a_folder(folder: Path) -> None:
     assert said.exit_code == 0, said.output
     assert len(said.stdout.splitlines()) == 8
     drawn = sorted(each.name for each in (folder / "drawn").iterdir())
-    assert drawn == ["a.png", "b.mp4", "ä ö.png"]
+    assert drawn == ["a.faces.png", "b.faces.mp4", "ä ö.faces.png"]
     # What was drawn is not analysed.
     again = mien("analyze", folder, "--annotate", folder / "drawn", "--json")
     assert len(again.stdout.splitlines()) == 8
@@ -107,6 +108,9 @@ def test_a_table_of_a_video(tmp_path: Path) -> None:
         (("a.jpg", "--annotate", "r.mp4"), "takes one video"),
         (("b.mp4", "b.mp4", "a.jpg", "--annotate", "r.mp4"), "takes one video"),
         (("b.mp4", "--annotate", "b.mp4"), "write over"),
+        (("a.jpg", "--annotate", "r.png"), "must be a folder"),
+        (("b.mp4", "--annotate", "a.jpg"), "must be a folder"),
+        (("a.jpg", "--annotate", "a.jpg/deep"), "a.jpg"),
         (("a.jpg", "--every", "0"), "every"),
         (("a.jpg", "--out", "a.jpg/r.csv"), "a.jpg"),
         (("a.jpg", "--server", "http://127.0.0.1:1"), "127.0.0.1:1"),
@@ -131,6 +135,39 @@ def test_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     said = mien("analyze", photo(tmp_path, "a.jpg"), "--out", tmp_path / "r.parquet")
     assert said.exit_code == 2
     assert "mien[parquet]" in said.stderr
+
+
+def test_a_table_that_cannot_be_converted_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OutputError("r.parquet cannot be made")
+
+    monkeypatch.setattr("service.cli.parquet.from_csv", full)
+    said = mien("analyze", photo(tmp_path, "a.jpg"), "--out", tmp_path / "r.parquet")
+    assert said.exit_code == 1
+    assert "mien: r.parquet cannot be made" in said.stderr
+    assert (tmp_path / "r.parquet.unfinished.csv").is_file()
+
+
+def test_two_runs_at_once_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    with open_output(path, {}):
+        said = mien("analyze", photo(tmp_path, "a.jpg"), "--out", path)
+    assert said.exit_code == 2
+    assert said.stderr == f"mien: another run is writing {path}\n"
+    assert path.read_bytes() == b""
+
+
+def test_a_password_is_not_told(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    with broadcast(1) as url:
+        said = mien("analyze", url.replace("//", "//me:secret@"), "--json", "--out", path)
+    assert said.exit_code == 0, said.output
+    assert lines(path)[0]["source"] == url.replace("//", "//me:***@")
+    assert "secret" not in said.output
+    gone = mien("analyze", url.replace("//", "//me:secret@"))
+    assert gone.stderr == f"{url.replace('//', '//me:***@')}: it cannot be opened as a video\n"
 
 
 def test_nothing_there(tmp_path: Path) -> None:

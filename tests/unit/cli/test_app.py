@@ -59,6 +59,15 @@ def test_a_name_is_no_markup(tmp_path: Path, name: str) -> None:
     assert f"no{name}" in result.stderr
 
 
+def test_a_name_does_not_steer_the_terminal(tmp_path: Path) -> None:
+    steering = "\x1b[2J\x9b\x07\r.jpg"
+    good, missing = photo(tmp_path / "good", steering), tmp_path / steering
+    result = mien("analyze", os.path.relpath(good), missing)
+    assert r"\x1b[2J\x9b\x07\x0d.jpg (100x100)" in result.stdout
+    assert r"\x1b[2J\x9b\x07\x0d.jpg: " in result.stderr
+    assert not set("\x1b\x9b\x07\r") & set(result.output)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere each name is Unicode")
 @pytest.mark.parametrize("flags", [(), ("--json",)])
 def test_a_name_that_is_no_text(tmp_path: Path, flags: tuple[str, ...]) -> None:
@@ -66,7 +75,7 @@ def test_a_name_that_is_no_text(tmp_path: Path, flags: tuple[str, ...]) -> None:
     result = mien("analyze", *flags, "--annotate", tmp_path / "out", path)
     assert result.exit_code == 0, result.output
     assert r"\xff.jpg" in result.stdout
-    assert (tmp_path / "out" / os.fsdecode(b"\xff.png")).is_file()
+    assert (tmp_path / "out" / os.fsdecode(b"\xff.faces.png")).is_file()
 
 
 def test_photos_of_one_stem_are_drawn_side_by_side(tmp_path: Path) -> None:
@@ -74,15 +83,26 @@ def test_photos_of_one_stem_are_drawn_side_by_side(tmp_path: Path) -> None:
     for _ in range(2):  # the second time over the first's
         assert mien("analyze", "--annotate", tmp_path / "out", *photos).exit_code == 0
         written = sorted(path.name for path in (tmp_path / "out").iterdir())
-        assert written == ["x-2.png", "x-3.png", "x.png", "y.png"]
+        assert written == ["x-2.faces.png", "x-3.faces.png", "x.faces.png", "y.faces.png"]
 
 
 def test_a_photo_is_never_drawn_over(tmp_path: Path) -> None:
-    path = tmp_path / "x.png"
-    path.write_bytes(SMALL)
+    named_so, path = photo(tmp_path, "x.faces.png"), photo(tmp_path, "x.jpg")
+    assert mien("analyze", "--annotate", tmp_path, path, named_so).exit_code == 0
+    assert named_so.read_bytes() == SMALL
+    assert cv2.imread(str(tmp_path / "x-2.faces.png")).shape == (100, 100, 3)
+
+
+def test_what_lies_in_the_folder_of_drawings_stays(tmp_path: Path) -> None:
+    path, other = photo(tmp_path, "x.jpg"), photo(tmp_path, "x.png", b"mine")
     assert mien("analyze", "--annotate", tmp_path, path).exit_code == 0
-    assert path.read_bytes() == SMALL
-    assert cv2.imread(str(tmp_path / "x-2.png")).shape == (100, 100, 3)
+    assert other.read_bytes() == b"mine"
+    assert (tmp_path / "x.faces.png").is_file()
+
+
+def test_no_drawings_are_spoken_of_where_there_are_none(tmp_path: Path) -> None:
+    bad = photo(tmp_path, "bad.jpg", b"no image")
+    assert "drawings: " not in mien("analyze", "--annotate", tmp_path / "out", bad).stderr
 
 
 def test_heads_that_are_not_served_are_left_out(

@@ -24,7 +24,7 @@ from tests.unit.cli.broadcast import broadcast
 from tests.unit.cli.commands import SMALL, clip
 
 
-async def frames_of(source: Input, **options: int) -> tuple[float, list[Frame]]:
+async def frames_of(source: Input, **options: Any) -> tuple[float, list[Frame]]:
     async with open_frames(source, FrameOptions(**options)) as frames:
         return frames.fps, await collect(frames.each)
 
@@ -88,8 +88,8 @@ async def test_each_third(tmp_path: Path) -> None:
 
 async def test_gone_on_with(tmp_path: Path) -> None:
     path = clip(tmp_path / "a.mp4", 7)
-    assert [f.number for f in (await frames_of(video(path), after=2, every=2))[1]] == [4, 6]
-    assert (await frames_of(video(path), after=6))[1] == []
+    assert [f.number for f in (await frames_of(video(path), done={0, 1, 2}, every=2))[1]] == [4, 6]
+    assert (await frames_of(video(path), done=range(7)))[1] == []
 
 
 @pytest.mark.parametrize("data", [b"", b"no video", SMALL[:500]])
@@ -133,7 +133,7 @@ async def test_no_camera(name: str) -> None:
 
 async def test_a_stream_gives_its_newest_frame() -> None:
     with broadcast(30) as url:
-        async with open_frames(Input(url, "live"), FrameOptions(after=9)) as frames:
+        async with open_frames(Input(url, "live"), FrameOptions(done=(9,))) as frames:
             numbers, times = [], []
             async for frame in frames.each:
                 numbers.append(frame.number)

@@ -79,6 +79,23 @@ def test_live_sources(tree: Path) -> None:
     assert [each.key for each in inputs] == names
 
 
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("rtsp://me:secret@host:554/1", "rtsp://me:***@host:554/1"),
+        ("http://:secret@host/a@b", "http://:***@host/a@b"),
+        ("rtsp://me:s@e:cret@host", "rtsp://me:***@host"),
+        ("rtsp://me:sec/ret@host/1", "rtsp://me:***@host/1"),
+        ("rtsp://me@host/1", "rtsp://me@host/1"),
+        ("rtsp://host:554/a@b", "rtsp://host:554/a@b"),
+        ("rtsp://[::1]:554/a@b", "rtsp://[::1]:554/a@b"),
+    ],
+)
+def test_a_password_is_no_part_of_a_name(url: str, name: str) -> None:
+    (live,), _ = expand([url])
+    assert (live.source, live.name, live.key) == (url, name, name)
+
+
 def test_a_link_to_a_folder_above_ends(tree: Path) -> None:
     os.symlink(tree, tree / "deep" / "up")
     assert len(expand(["deep"])[0]) == 2

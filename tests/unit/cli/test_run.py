@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import aclosing
 from pathlib import Path
@@ -144,6 +145,52 @@ async def test_frames_that_fail_are_left_out_and_told_of_once(
     assert said == f"{clips[0].name}: 2 frames failed; the first of them: bad"
     frames = [line["frame"] for line in lines(tmp_path / "r.jsonl")]
     assert frames == [0, 1, 4, 5, 6, 7, *range(8)]
+
+
+async def test_frames_that_failed_are_tried_again(tmp_path: Path, clips: list[Input]) -> None:
+    path = tmp_path / "r.jsonl"
+    await go(Scripted(lambda call: InvalidImage("x") if call in (3, 4) else None), path, clips)
+    engine = Scripted(lambda call: None)
+    run = await go(engine, path, clips)
+    assert (run.analysed, run.failed, engine.calls) == (2, 0, 2)
+    assert [line["frame"] for line in lines(path)][-2:] == [2, 3]
+    assert (await go(engine, path, clips)).analysed == 0
+
+
+@pytest.mark.parametrize("every", [1, 4, 40])
+async def test_a_video_cut_short_keeps_each_frame_that_it_has(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], every: int
+) -> None:
+    path, whole = tmp_path / "r.jsonl", clip(tmp_path / "a.avi", 40)
+    data = whole.read_bytes()
+    whole.write_bytes(data[: len(data) // 2])
+    short = [Input(str(whole), "video")]
+    engine = Scripted(lambda call: None)
+    engine.at_once = 8
+    assert (await go(engine, path, short, every=every)).failed == 1
+    said = capsys.readouterr().err
+    read = int(re.search(r"ends after (\d+) of about 40 frames", said)[1])  # type: ignore[index]
+    kept = [line["frame"] for line in lines(path)]
+    assert kept == list(range(0, read, every))
+    # Nothing of it is done twice, and it is not said to be well.
+    again = await go(engine, path, short, every=every)
+    assert (again.analysed, again.failed) == (0, 1)
+    whole.write_bytes(data)
+    assert (await go(engine, path, short, every=every)).failed == 0
+    assert [line["frame"] for line in lines(path)] == list(range(0, 40, every))
+
+
+async def test_tracks_of_a_video_that_failed_are_told_of_again(
+    tmp_path: Path, clips: list[Input], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, bad = tmp_path / "r.jsonl", InvalidImage("bad")
+    await go(Scripted(lambda call: bad if call == 3 else None), path, clips, tracks=True)
+    before = path.read_bytes()
+    capsys.readouterr()
+    run = await go(Scripted(lambda call: None), path, clips, tracks=True)
+    assert (run.analysed, run.failed) == (0, 1)
+    assert "1 frames failed; the first of them: bad" in capsys.readouterr().err
+    assert path.read_bytes() == before
 
 
 async def test_a_service_that_goes_ends_the_run_and_the_next_goes_on(
