@@ -188,7 +188,7 @@ class Settings(BaseSettings):
     rate_limit: str | None = Field(
         None,
         description="Requests allowed to one client (a key, or else an address), as `100/minute`; "
-        "none for no limit.",
+        "none for no limit. A stream counts as one, whatever its frames.",
     )
     trusted_proxies: Annotated[tuple[IPvAnyNetwork, ...], NoDecode] = Field(
         (),
