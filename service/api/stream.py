@@ -21,7 +21,7 @@ from service.api.state import StateTokens
 from service.build import stream_frames
 from service.core.metrics import Metrics
 from service.core.pipeline import Analyzer
-from service.errors import MienError, NotReady, Overloaded, TooLarge
+from service.errors import MienError, NotReady, Overloaded
 from service.settings import Settings
 
 SUBPROTOCOL = "mien.v1"
@@ -154,8 +154,6 @@ async def _admit(websocket: WebSocket) -> str | Close:
         return GONE
     try:
         first = parse(message.get("text") or "{}")
-    except TooLarge as error:
-        return Close(1009, str(error))
     except problems.BadRequest as error:
         return Close(1007, str(error))
     except MienError:
