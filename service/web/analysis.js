@@ -39,7 +39,7 @@ export class Analysis extends EventTarget {
   /**
    * Ask what the answers of a face rest on.
    *
-   * @returns [{head, label, url, image, area}]
+   * @returns [{head, label, image, area}]
    */
   async why(item, face) {
     item.explained ??= this.#api.explain(item.file, this.#settings.query);
@@ -49,7 +49,8 @@ export class Analysis extends EventTarget {
     });
     const same = faces.find(({ box }) => overlap(box, face.box) > SAME_FACE);
     if (!same) throw new ApiError("Only the largest faces of a picture are explained, and this is none of them.");
-    return Promise.all(Object.entries(same.explanations).map(picture));
+    same.reasons ??= Promise.all(Object.entries(same.explanations).map(picture));
+    return same.reasons;
   }
 
   get #asked() {
@@ -76,7 +77,7 @@ export class Analysis extends EventTarget {
 async function picture([head, { label, area, png }]) {
   const bytes = Uint8Array.from(atob(png), (character) => character.charCodeAt(0));
   const blob = new Blob([bytes], { type: "image/png" });
-  return { head, label, area, url: URL.createObjectURL(blob), image: await createImageBitmap(blob) };
+  return { head, label, area, image: await createImageBitmap(blob) };
 }
 
 function overlap(a, b) {

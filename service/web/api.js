@@ -43,7 +43,7 @@ export class Api {
 
   async #ask(target, options = {}) {
     const key = this.#keys.value;
-    const headers = { ...options.headers, ...(key && { "x-api-key": key }) };
+    const headers = { ...options.headers, ...(key && { "x-api-key": this.#keys.header }) };
     const response = await reach(target, { ...options, headers });
     if (response.status === 401) {
       await this.#keys.ask(key);
@@ -58,9 +58,22 @@ async function reach(target, options) {
   try {
     return await fetch(target, { ...options, cache: "no-store" });
   } catch {
+    if (!(await readable(options.body))) {
+      throw new ApiError("The file can no longer be read: it was moved, changed or deleted after it was chosen.");
+    }
     throw new ApiError(
       "The server cannot be reached. It may have stopped, or the connection is gone; try again in a moment.",
     );
+  }
+}
+
+/** Whether there is what was to be sent: a file stays on the disk until then. */
+async function readable(file) {
+  try {
+    await file?.slice(0, 1).arrayBuffer();
+    return true;
+  } catch {
+    return false;
   }
 }
 

@@ -6,6 +6,7 @@ import { facesUser, openCamera } from "./camera.js";
 import { FaceList } from "./faces.js";
 import { gather } from "./gather.js";
 import { Keys } from "./key.js";
+import { counted } from "./labels.js";
 import { Live } from "./live.js";
 import { Notice } from "./notice.js";
 import { Player } from "./player.js";
@@ -14,7 +15,7 @@ import { Settings } from "./settings.js";
 import { Stage } from "./stage.js";
 import { Stats } from "./stats.js";
 import { Stream } from "./stream.js";
-import { Strip } from "./strip.js";
+import { MOST, Strip } from "./strip.js";
 
 const byId = Object.fromEntries([...document.querySelectorAll("[id]")].map((element) => [element.id, element]));
 
@@ -41,6 +42,8 @@ let playing = null;
 let since = 0;
 /** Done when what was chosen is on the stage. */
 let staged = Promise.resolve();
+/** Done when the settings offer what is served; null where that was not asked, or failed. */
+let offered = null;
 
 function streamUrl() {
   const url = new URL("v1/stream", document.baseURI);
@@ -51,6 +54,15 @@ function streamUrl() {
 function show(what) {
   shown = what;
   byId["save-json"].disabled = byId["save-picture"].disabled = !what;
+}
+
+/** Offer what is served; where that could not be told at first, once something was answered. */
+function offer() {
+  offered ??= api.models().then((models) => settings.offer(models), (error) => {
+    offered = null;
+    throw error;
+  });
+  return offered;
 }
 
 /** Run what a person asked for; what goes wrong is told. */
@@ -107,6 +119,9 @@ function stopLive() {
 /** Go live once `start` plays, unless something else was chosen by then. */
 async function startLive(source, start, mirrored) {
   playing = source;
+  // From here on: what was live before may still be answered, and must not pass for this.
+  since = performance.now();
+  stats.reset();
   show(null);
   faces.clear("Looking for faces…");
   try {
@@ -119,8 +134,6 @@ async function startLive(source, start, mirrored) {
   if (playing !== source) return;
   byId.welcome.hidden = true;
   byId.stats.hidden = false;
-  stats.reset();
-  since = performance.now();
   stage.showVideo(player.size, mirrored);
   live.side = settings.side;
   live.start(settings.session);
@@ -174,8 +187,13 @@ function keepFrame() {
 
 /** Stop what is live, and leave the last frame to look at. */
 function endLive() {
-  if (shown) return keepFrame();
+  if (shown) keepFrame();
+  else showNothing();
+}
+
+function showNothing() {
   stopLive();
+  show(null);
   faces.clear();
   stage.hide();
   byId.welcome.hidden = false;
@@ -218,7 +236,17 @@ strip.addEventListener("choose", ({ detail: item }) => {
   stopLive();
   staged = attempt(() => (item.isVideo ? showVideo(item) : showPhoto(item)));
 });
-analysis.addEventListener("done", ({ detail: item }) => item === strip.chosen && showAnswer(item));
+strip.addEventListener("left", ({ detail: count }) => {
+  notice.mention(`The page holds ${MOST} pictures at a time: ${counted(count, "older one")} left it.`);
+});
+strip.addEventListener("empty", () => {
+  byId.choose.focus();
+  if (!playing || playing.item) showNothing();
+});
+analysis.addEventListener("done", ({ detail: item }) => {
+  if (item === strip.chosen) showAnswer(item);
+  if (item.result) attempt(offer);
+});
 settings.addEventListener("change", () => {
   live.side = settings.side;
   stream.renew(settings.session);
@@ -234,7 +262,10 @@ stream.addEventListener("reply", ({ detail }) => takeReply(detail));
 stream.addEventListener("lost", ({ detail: frames }) => stats.count("lost", frames.filter(counts).length));
 stream.addEventListener("state", ({ detail: word }) => {
   stats.connection = word;
-  if (word === "open") notice.settle();
+  if (word !== "open") return;
+  notice.settle();
+  faces.beginAnew();
+  attempt(offer);
 });
 stream.addEventListener("trouble", ({ detail }) => notice.mention(detail));
 stream.addEventListener("refused", ({ detail }) => {
@@ -246,4 +277,4 @@ player.addEventListener("gone", () => {
   notice.fail("The camera was disconnected.");
 });
 
-attempt(async () => settings.offer(await api.models()));
+attempt(offer);

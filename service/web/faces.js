@@ -3,8 +3,10 @@
 import { History } from "./history.js";
 import { COLOURS, counted, numbered, percent, predictions } from "./labels.js";
 
-/** A track outlives gaps of a second; its card does, too. */
+/** A face that was not seen for so long leaves the list. */
 const AWAY_MS = 1000;
+/** No track outlives a longer gap: until then its face may come back, and has its history. */
+const GONE_MS = 10_000;
 const NONE = [];
 
 export class FaceList extends EventTarget {
@@ -13,6 +15,7 @@ export class FaceList extends EventTarget {
   #summary;
   #used;
   #cards = new Map();
+  #anew = false;
 
   constructor({ list, template, summary, used }) {
     super();
@@ -29,27 +32,35 @@ export class FaceList extends EventTarget {
     this.#summarise(result);
   }
 
+  /** The next answer is of another session, whose tracks are others. */
+  beginAnew() {
+    this.#anew = true;
+  }
+
   /** Show an answer of a stream: cards of faces that are still there are kept. */
   follow(result, time) {
+    if (this.#anew) this.clear();
     for (const { id, face } of numbered(result.faces)) {
       const card = this.#card(id);
       card.update(face);
       card.remember(time, face);
     }
     for (const [id, card] of this.#cards) {
-      if (time - card.seen > AWAY_MS) this.#remove(id);
-      else card.away = card.seen < time;
+      const away = time - card.seen;
+      if (away > GONE_MS) this.#remove(id);
+      else card.away = away;
     }
     this.#summarise(result);
   }
 
   clear(text = "") {
+    this.#anew = false;
     for (const id of [...this.#cards.keys()]) this.#remove(id);
     this.#say(this.#summary, text);
     this.#say(this.#used, "");
   }
 
-  /** Show why: `reasons` is [{head, label, url}], of which `chosen` lies over the picture. */
+  /** Show why: `reasons` is [{head, label, image}], of which `chosen` lies over the picture. */
   explain(id, reasons, chosen, choose) {
     for (const [other, card] of this.#cards) card.explain(other === id ? reasons : NONE, chosen, choose);
     // Of a face of a stream, whose card was replaced when it became a photo's.
@@ -105,8 +116,10 @@ class Card {
     this.#parts.why.onclick = () => this.onwhy();
   }
 
+  /** For how many milliseconds it was not seen. */
   set away(away) {
-    this.element.classList.toggle("away", away);
+    this.element.classList.toggle("away", away > 0);
+    this.element.hidden = away > AWAY_MS;
   }
 
   update(face) {
@@ -171,14 +184,15 @@ function answer({ head, label, probability, uncertain }) {
   return span;
 }
 
-function reasonButton({ head, label, url }, choose) {
-  const [button, image] = [element("button"), element("img")];
+function reasonButton({ head, label, image }, choose) {
+  const [button, canvas] = [element("button"), element("canvas")];
   button.type = "button";
   button.dataset.head = head;
   button.onclick = () => choose(button.ariaPressed === "true" ? null : head);
-  image.src = url;
-  image.alt = "";
-  button.append(image, `${head}: ${label}`);
+  canvas.width = image.width;
+  canvas.height = image.height;
+  canvas.getContext("2d").drawImage(image, 0, 0);
+  button.append(canvas, `${head}: ${label}`);
   return button;
 }
 

@@ -16,6 +16,11 @@ export class Keys {
     return sessionStorage.getItem(ENTRY) ?? "";
   }
 
+  /** As a header shows it: its UTF-8, a character a byte. */
+  get header() {
+    return String.fromCharCode(...new TextEncoder().encode(this.value));
+  }
+
   /** Ask for another key than the `refused` one; several who ask at a time share the dialog. */
   ask(refused) {
     if (refused !== this.value) return Promise.resolve();

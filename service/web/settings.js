@@ -5,14 +5,16 @@ import { HEADS } from "./labels.js";
 export class Settings extends EventTarget {
   #form;
   #offered = [];
+  /** What was entered into each field of a number last that it takes. */
+  #numbers = {};
 
   constructor(form) {
     super();
     this.#form = form;
     form.onsubmit = (event) => event.preventDefault();
-    form.onchange = () => form.reportValidity() && this.dispatchEvent(new Event("change"));
+    form.onchange = ({ target }) => this.#changed(target.validity.valid);
     // The form is reset after its event.
-    form.onreset = () => setTimeout(() => this.dispatchEvent(new Event("change")));
+    form.onreset = () => setTimeout(() => this.#changed(true));
   }
 
   /** Offer what is served. */
@@ -31,8 +33,8 @@ export class Settings extends EventTarget {
 
   /** Options of a stream. */
   get session() {
-    const { smoothing, policy } = this.#form.elements;
-    return { ...this.#options, smoothing: Number(smoothing.value), drop_policy: policy.value };
+    const { policy } = this.#form.elements;
+    return { ...this.#options, smoothing: Number(this.#number("smoothing")), drop_policy: policy.value };
   }
 
   /** The longer side of frames that are sent, in pixels. */
@@ -42,12 +44,32 @@ export class Settings extends EventTarget {
 
   get #options() {
     const [attributes, models] = [this.#ticked("attributes"), this.#ticked("models")];
-    const threshold = this.#form.elements.threshold.value;
+    const threshold = this.#number("threshold");
     return {
       ...(attributes.length < this.#offered.length && { attributes }),
       ...(models.length && { models }),
       ...(threshold && { detection_threshold: Number(threshold) }),
     };
+  }
+
+  #changed(valid) {
+    for (const field of this.#form.querySelectorAll("[type=number]")) this.#judge(field);
+    if (valid) this.dispatchEvent(new Event("change"));
+  }
+
+  /** Say beside a field what is wrong with what was entered. */
+  #judge(field) {
+    const { min, max, step, validity: { valid } } = field;
+    field.ariaInvalid = String(!valid);
+    this.#form.querySelector(`#${field.name}-fault`).textContent = valid
+      ? ""
+      : `Enter a number from ${min} to ${max} in steps of ${step}. Until then the one before holds.`;
+  }
+
+  #number(name) {
+    const field = this.#form.elements[name];
+    if (field.validity.valid) this.#numbers[name] = field.value;
+    return this.#numbers[name] ?? field.defaultValue;
   }
 
   #ticked(name) {

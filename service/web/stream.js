@@ -12,7 +12,6 @@ const LONGEST_WAIT_MS = 8000;
 const ENDINGS = {
   1001: "The server stops or starts anew.",
   1011: "The server failed inside.",
-  1013: "The server has no room for another stream.",
 };
 
 export class Stream extends EventTarget {
@@ -135,7 +134,8 @@ export class Stream extends EventTarget {
     if (!this.#wanted) this.#state("closed");
     else if (ended) this.#connect();
     else if (code === 1008) this.#refused(reason);
-    else if ([1003, 1007, 1009].includes(code)) this.#refuse(reason);
+    else if ([1003, 1007, 1009].includes(code)) this.#refuse(said(reason));
+    else if (code === 1013) this.#retry(said(reason));
     else this.#retry(ENDINGS[code] ?? "The connection to the server was lost.");
   }
 
@@ -145,20 +145,20 @@ export class Stream extends EventTarget {
       this.#state("needs a key");
       this.#keys.ask(this.#keys.value).then(() => this.#connect(), (error) => this.#refuse(error.message));
     } else if (reason.startsWith("rate_limited")) {
-      this.#retry("The server limits how often streams are opened.");
+      this.#retry(said(reason));
     } else if (reason.startsWith("idle")) {
       // Until there is a frame again: a video may be paused for long.
       this.#asleep = true;
       this.#state("paused");
     } else {
-      this.#refuse(reason.replace(/^\w+: /, ""));
+      this.#refuse(said(reason));
     }
   }
 
-  #refuse(reason) {
+  #refuse(why) {
     this.#wanted = false;
     this.#state("refused");
-    this.#tell("refused", sentence(reason || "the server refused the stream"));
+    this.#tell("refused", why);
     this.#wake();
   }
 
@@ -181,4 +181,9 @@ export class Stream extends EventTarget {
   #wake() {
     for (const wake of this.#waiting.splice(0)) wake();
   }
+}
+
+/** `overloaded: too many streams at a time` -> `Too many streams at a time.` */
+function said(reason) {
+  return sentence(reason.replace(/^\w+: /, "") || "the server did not take the stream");
 }

@@ -2,6 +2,10 @@
 
 import { counted } from "./labels.js";
 
+/** Held at a time; frames that were kept of the camera are in memory. */
+export const MOST = 100;
+
+/** Events: `choose` item, `left` how many that made room for newer ones, `empty`. */
 export class Strip extends EventTarget {
   #row;
   #items = [];
@@ -15,9 +19,23 @@ export class Strip extends EventTarget {
   /** @returns the new items; the first of them is chosen */
   add(files) {
     const items = files.map((file) => this.#make(file));
-    this.#row.hidden = this.#items.length < 2;
-    if (items.length) this.choose(items[0]);
+    const left = this.#items.slice(0, -MOST);
+    for (const item of left) this.#drop(item);
+    this.#row.hidden = !this.#items.length;
+    if (items.length) this.choose(items.find((item) => !left.includes(item)));
+    if (left.length) this.#tell("left", left.length);
     return items;
+  }
+
+  /** Let go of an item; if it is the chosen one, the one beside it is chosen. */
+  remove(item) {
+    const index = this.#items.indexOf(item);
+    this.#drop(item);
+    const beside = this.#items[index] ?? this.#items[index - 1];
+    this.#row.hidden = !beside;
+    if (!beside) return this.#tell("empty");
+    if (item === this.#chosen) this.choose(beside);
+    beside.button.focus();
   }
 
   get chosen() {
@@ -35,7 +53,7 @@ export class Strip extends EventTarget {
     if (!item) return;
     // Along the row alone: the page is not to jump.
     this.#row.scrollLeft += item.button.getBoundingClientRect().left - this.#row.getBoundingClientRect().left - 40;
-    this.dispatchEvent(new CustomEvent("choose", { detail: item }));
+    this.#tell("choose", item);
   }
 
   /** Show on an item's button what became of it. */
@@ -46,11 +64,11 @@ export class Strip extends EventTarget {
   }
 
   #make(file) {
-    const button = document.createElement("button");
-    button.type = "button";
+    const [element, button, remove] = ["div", "button", "button"].map((name) => document.createElement(name));
+    button.type = remove.type = "button";
     const isVideo = file.type.startsWith("video/");
     const item = {
-      file, isVideo, button, time: 0,
+      file, isVideo, element, button, time: 0,
       url: isVideo ? null : URL.createObjectURL(file),
     };
     const image = document.createElement("img");
@@ -61,10 +79,31 @@ export class Strip extends EventTarget {
     name.textContent = file.name;
     state.className = "state";
     state.textContent = isVideo ? "video" : "waiting";
+    element.className = "item";
+    button.className = "pick";
     button.append(image, name, state);
     button.onclick = () => this.choose(item);
-    this.#row.append(button);
+    remove.className = "remove";
+    remove.textContent = "✕";
+    button.ariaKeyShortcuts = "Delete";
+    remove.ariaLabel = `Remove ${file.name}`;
+    remove.onclick = () => this.remove(item);
+    element.onkeydown = ({ key }) => {
+      if (key === "Delete") this.remove(item);
+    };
+    element.append(button, remove);
+    this.#row.append(element);
     this.#items.push(item);
     return item;
+  }
+
+  #drop(item) {
+    this.#items = this.#items.filter((other) => other !== item);
+    item.element.remove();
+    if (item.url) URL.revokeObjectURL(item.url);
+  }
+
+  #tell(name, detail) {
+    this.dispatchEvent(new CustomEvent(name, { detail }));
   }
 }

@@ -30,11 +30,14 @@ def test_no_serious_fault(open_tab: Opener) -> None:
     tab.page.click(".why")
     tab.wait_for("document.querySelectorAll('.reasons button').length === 3")
     tab.page.click("summary")
+    tab.page.fill("input[name=threshold]", "7")
+    tab.page.press("input[name=threshold]", "Tab")
+    tab.page.get_by_text("Enter a number from 0 to 1").wait_for()
     for name in looks(tab):
         assert faults(tab.page) == [], name
         assert tab.page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
         tab.shoot(name)
-    tab.page.click(".strip button:nth-child(2)")
+    tab.page.click(".strip .item:nth-child(2) .pick")
     tab.page.locator("#notice").wait_for()
     for name in looks(tab):
         assert faults(tab.page) == [], name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from pathlib import Path
 
@@ -135,7 +136,7 @@ def test_why_of_a_moving_face(tab: Tab, clip: Path) -> None:
     tab.page.click(".why")
     tab.wait_for("document.querySelectorAll('.reasons button').length === 3")
     assert tab.page.locator("#image").is_visible()
-    names = tab.page.locator(".strip button span:first-of-type").all_inner_texts()
+    names = tab.page.locator(".strip .pick span:first-of-type").all_inner_texts()
     assert names[0] == "clip.webm"
     assert names[1].startswith("clip-")
 
@@ -146,6 +147,82 @@ def test_a_file_that_is_no_video(tab: Tab) -> None:
     notice.wait_for()
     assert notice.inner_text().startswith("This browser cannot play clip.mp4.")
     assert tab.page.locator("#welcome").is_visible()
+
+
+def test_no_frame_of_one_clip_passes_for_another_s(tab: Tab, clip: Path) -> None:
+    other = {"name": "other.webm", "mimeType": "video/webm", "buffer": clip.read_bytes()}
+    tab.choose(clip, other)
+    tab.wait_for(ANSWERED)
+    # The other one is chosen while a frame of the first is not answered, and takes long to begin.
+    tab.page.evaluate(
+        f"""new Promise((chosen) => {{
+            HTMLMediaElement.prototype.play = () => new Promise((_, fail) => (window.fail = fail));
+            const look = setInterval(() => {{
+                if ({SENT} === {" + ".join(_ENDS)}) return;
+                clearInterval(look);
+                document.querySelector(".item:nth-child(2) .pick").click();
+                chosen();
+            }}, 1);
+        }})"""
+    )
+    tab.wait_until(
+        lambda: any(message["type"] == "session.closed" for message in tab.messages),
+        "all frames of the first clip are answered",
+    )
+    assert tab.page.locator("#save-json").is_disabled()
+    assert tab.page.locator(".card").count() == 0
+    tab.page.evaluate("window.fail(new Error('it cannot be played'))")
+    tab.page.get_by_text("This browser cannot play other.webm.").wait_for()
+    names = tab.page.locator(".strip .pick span:first-of-type").all_inner_texts()
+    assert names == ["clip.webm", "other.webm"]
+
+
+def test_why_there_is_no_stream(tab: Tab, clip: Path) -> None:
+    reason = "rate_limited: too many streams of this client"
+    tab.page.route_web_socket(
+        re.compile("v1/stream"), lambda socket: socket.close(code=1008, reason=reason)
+    )
+    tab.page.reload()
+    tab.choose(clip)
+    notice = tab.page.locator("#notice [role=status]")
+    notice.wait_for()
+    assert re.fullmatch(
+        r"Too many streams of this client\. Trying again in \d+ s\.", notice.inner_text()
+    )
+
+
+def test_a_face_that_is_missed_keeps_its_history_as_long_as_its_track_may_live(tab: Tab) -> None:
+    said = tab.page.evaluate(
+        """async () => {
+            const { FaceList } = await import("/web/faces.js");
+            const [list, template, summary, used] = ["faces", "face-card", "summary", "used"].map(
+                (id) => document.getElementById(id),
+            );
+            const faces = new FaceList({ list, template, summary, used });
+            const emotion = { label: "sad", probability: 1, probabilities: { sad: 1 } };
+            const follow = (time, ...ids) => {
+                const seen = ids.map((track_id) => ({ track_id, emotion }));
+                faces.follow({ models: {}, faces: seen }, time);
+                return list.firstElementChild;
+            };
+            const first = follow(0, 1);
+            const said = { away: follow(900).className, shown: !first.hidden };
+            said.hidden = follow(1100).hidden;
+            said.back = follow(9000, 1) === first && !first.hidden && first.className;
+            said.gone = follow(19_100);
+            const second = follow(20_000, 1);
+            faces.beginAnew();
+            return { ...said, another: follow(20_100, 1) !== second };
+        }"""
+    )
+    assert said == {
+        "away": "card away",
+        "shown": True,
+        "hidden": True,
+        "back": "card",
+        "gone": None,
+        "another": True,
+    }
 
 
 def test_no_camera_over_plain_http_from_elsewhere(open_tab: Opener, server: str) -> None:

@@ -67,14 +67,14 @@ def test_several_photos_and_one_that_is_none(tab: Tab) -> None:
     tab.wait_for("document.querySelectorAll('.strip .failed').length === 1")
     states = tab.page.locator(".strip .state").all_inner_texts()
     assert states == ["1 face", "failed"]
-    tab.page.click(".strip button:nth-child(2)")
+    tab.page.click(".strip .item:nth-child(2) .pick")
     notice = tab.page.locator("#notice [role=alert]")
     notice.wait_for()
     assert notice.inner_text().startswith("broken.jpg: ")
     assert notice.inner_text().endswith(".")
     assert tab.page.locator(".card").count() == 0
     assert tab.page.locator("#save-json").is_disabled()
-    tab.page.click(".strip button:nth-child(1)")
+    tab.page.click(".strip .item:nth-child(1) .pick")
     tab.wait_for(ANALYSED)
     assert not tab.page.locator("#notice").is_visible()
 
@@ -100,6 +100,77 @@ def test_why(tab: Tab) -> None:
     assert canvas.screenshot() not in (before, explained)
 
 
+def test_why_asked_again_takes_nothing_more(tab: Tab) -> None:
+    analysed(tab)
+    tab.page.evaluate(
+        """() => {
+            const make = URL.createObjectURL;
+            window.made = 0;
+            URL.createObjectURL = (blob) => (window.made++, make(blob));
+        }"""
+    )
+    asked = []
+    tab.page.on("request", lambda request: asked.append(request.url))
+    for _ in range(3):
+        tab.page.click(".why")
+        tab.page.locator(".reasons [aria-pressed=true]").wait_for()
+        tab.page.click(".reasons [aria-pressed=true]")
+    assert len(asked) == 1
+    assert tab.page.evaluate("window.made") == 0
+    sides = tab.page.locator(".reasons canvas").first.bounding_box()
+    assert sides["width"] > 50
+    assert sides["height"] > 50
+
+
+def test_pictures_are_taken_off_the_page(tab: Tab) -> None:
+    tab.choose(PHOTO, {"name": "two.jpg", "mimeType": "image/jpeg", "buffer": PHOTO.read_bytes()})
+    tab.wait_for(ANALYSED)
+    gone = tab.page.locator(".strip img").first.get_attribute("src")
+    tab.page.get_by_role("button", name="Remove astronaut.jpg").click()
+    tab.wait_for("document.getElementById('image').alt === 'two.jpg'")
+    assert tab.page.locator(".strip .item").count() == 1
+    assert tab.page.evaluate("url => fetch(url).then(() => 'there', () => 'revoked')", gone) == (
+        "revoked"
+    )
+    tab.wait_for(ANALYSED)
+    assert tab.page.evaluate("document.activeElement.className") == "pick"
+    tab.page.keyboard.press("Delete")
+    tab.page.locator("#welcome").wait_for()
+    assert tab.page.locator(".card, .item").count() == 0
+    assert not tab.page.locator("#strip").is_visible()
+    assert tab.page.locator("#save-json").is_disabled()
+    assert tab.page.evaluate("document.activeElement.id") == "choose"
+    # It told of the address that is no more, and was asked for on purpose.
+    tab.faults = [fault for fault in tab.faults if "blob:" not in fault]
+
+
+def test_the_oldest_pictures_make_room(tab: Tab) -> None:
+    def picture(number: int) -> dict:
+        return {"name": f"{number}.jpg", "mimeType": "image/jpeg", "buffer": b"no picture"}
+
+    tab.choose(*map(picture, range(98)))
+    tab.choose(*map(picture, range(98, 103)))
+    tab.page.locator("#notice").get_by_text(
+        "The page holds 100 pictures at a time: 3 older ones left it."
+    ).wait_for()
+    names = tab.page.locator(".strip .pick span:first-of-type").all_inner_texts()
+    assert names == [f"{number}.jpg" for number in range(3, 103)]
+    assert tab.text(".strip [aria-pressed=true] span:first-of-type") == "98.jpg"
+
+
+def test_a_file_that_was_deleted_meanwhile(tab: Tab, tmp_path: Path) -> None:
+    copy = tmp_path / "copy.jpg"
+    copy.write_bytes(PHOTO.read_bytes())
+    tab.page.set_input_files("#files", copy)
+    tab.wait_for(ANALYSED)
+    copy.unlink()
+    tab.page.click("summary")
+    tab.page.uncheck("#attributes input[value=gender]")
+    notice = tab.page.locator("#notice [role=alert]")
+    notice.wait_for()
+    assert notice.inner_text().startswith("copy.jpg: The file can no longer be read: ")
+
+
 def test_settings_take_effect(tab: Tab) -> None:
     used = analysed(tab).text("#used")
     tab.page.click("summary")
@@ -113,6 +184,26 @@ def test_settings_take_effect(tab: Tab) -> None:
     tab.page.click("button[type=reset]")
     tab.wait_for("document.querySelector('[data-head=gender]')")
     assert tab.text("#used") == used
+
+
+def test_a_setting_that_cannot_be_is_not_sent(tab: Tab) -> None:
+    analysed(tab)
+    sent = []
+    tab.page.on("request", lambda request: sent.append(request.url))
+    tab.page.click("summary")
+    fault = tab.page.locator("#threshold-fault")
+    tab.page.fill("input[name=threshold]", "7")
+    tab.page.press("input[name=threshold]", "Tab")
+    fault.get_by_text("Enter a number from 0 to 1 in steps of 0.01.").wait_for()
+    assert tab.page.locator("input[name=threshold]").get_attribute("aria-invalid") == "true"
+    tab.page.uncheck("#attributes input[value=gender]")
+    tab.wait_for("!document.querySelector('[data-head=gender]')")
+    tab.page.fill("input[name=threshold]", "1")
+    tab.page.press("input[name=threshold]", "Tab")
+    tab.wait_for("document.getElementById('summary').textContent === 'No faces found.'")
+    assert fault.inner_text() == ""
+    thresholds = [re.findall(r"threshold=([^&]*)", url) for url in sent if "analyze" in url]
+    assert thresholds == [[], ["1"]]
 
 
 def test_what_is_shown_is_saved(tab: Tab, tmp_path: Path) -> None:
@@ -148,9 +239,9 @@ def test_paste_and_drop(tab: Tab) -> None:
     }"""
     for count, kind in enumerate(("paste", "drop"), 1):
         tab.page.evaluate(hand_over, [kind, list(PHOTO.read_bytes())])
-        tab.wait_for(f"document.querySelectorAll('.strip button').length === {count}")
+        tab.wait_for(f"document.querySelectorAll('.strip .item').length === {count}")
     tab.wait_for(
-        "document.querySelector('.strip button:last-child .state').textContent === '1 face'"
+        "document.querySelector('.strip .item:last-child .state').textContent === '1 face'"
     )
     assert tab.page.locator("#image").get_attribute("alt") == "drop.jpg"
 

@@ -10,7 +10,8 @@ from tests.browser.clips import PHOTO
 from tests.browser.conftest import Opener
 from tests.test_process import serving
 
-KEY = "open-sesame"
+# Neither ASCII nor Latin-1: headers hold its UTF-8.
+KEY = "сезам"
 SMALL = (
     *("--models", "mini_xception_emotion", "--default-models", "mini_xception_emotion"),
     *("--slots", "1", "--max-batch-size", "1"),
@@ -26,14 +27,19 @@ def test_a_key_and_a_server_that_stops_comes_back_and_is_gone(open_tab: Opener) 
         key = page.locator("dialog input[name=key]")
         key.wait_for()
         assert faults(page) == []
-        key.fill("wrong")
+        page.get_by_role("button", name="Cancel").click()
+        page.get_by_text("Without a key this server answers nothing.").wait_for()
+        tab.choose(PHOTO)
+        key.wait_for()
+        key.fill("ключ")
         key.press("Enter")
         page.get_by_text("did not take this key").wait_for()
         key.fill(KEY)
         key.press("Enter")
         page.locator("dialog").wait_for(state="hidden")
-        tab.choose(PHOTO)
         tab.wait_for("document.querySelector('.card')")
+        # What is served is asked for again, too.
+        tab.wait_for("document.querySelector('#models input')")
         kept = page.evaluate("[Object.values(sessionStorage), Object.keys(localStorage)]")
         assert kept == [[KEY], []]
         assert page.context.cookies() == []
