@@ -5,8 +5,8 @@ import { COLOURS, counted, numbered, percent, predictions } from "./labels.js";
 
 /** A face that was not seen for so long leaves the list. */
 const AWAY_MS = 1000;
-/** No track outlives a longer gap: until then its face may come back, and has its history. */
-const GONE_MS = 10_000;
+/** No track outlives a gap of 10 s, and answers may be late: until then a face may come back to its history. */
+const GONE_MS = 12_000;
 const NONE = [];
 
 export class FaceList extends EventTarget {

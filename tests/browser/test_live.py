@@ -209,10 +209,10 @@ def test_a_face_that_is_missed_keeps_its_history_as_long_as_its_track_may_live(t
             const said = { away: follow(900).className, shown: !first.hidden };
             said.hidden = follow(1100).hidden;
             said.back = follow(9000, 1) === first && !first.hidden && first.className;
-            said.gone = follow(19_100);
-            const second = follow(20_000, 1);
+            said.gone = follow(22_100);
+            const second = follow(23_000, 1);
             faces.beginAnew();
-            return { ...said, another: follow(20_100, 1) !== second };
+            return { ...said, another: follow(23_100, 1) !== second };
         }"""
     )
     assert said == {
