@@ -77,10 +77,12 @@ def _data(card: ModelCard) -> list[str]:
     return [
         *lines,
         "",
-        "FER2013: a seeded twentieth of the Training rows (the tune part) chooses temperature and "
-        "thresholds, the rest is learnt; PublicTest is only measured. UTKFace and All-Age-Faces: "
-        "85 % training, 5 % tune, 10 % validation by a hash of the photo group (near copies and "
-        "equal date stamps are one group). `calibration.json` holds the hash of every part.",
+        "FER2013: a seeded twentieth of the Training rows (the tune part) chooses between runs, "
+        "the rest is learnt; PublicTest is the validation part. UTKFace and All-Age-Faces: 85 % "
+        "training, 5 % tune, 10 % validation by a hash of the photo group (near copies and equal "
+        "date stamps are one group). Validation parts are measured, and give temperature and "
+        "threshold; `calibration.json` holds the hash of every part, and how both do on folds that "
+        "they were not fitted on.",
         "",
     ]
 

@@ -125,8 +125,13 @@ def open_detector(settings: Settings) -> AnyDetector:
     # Without the setting each has its own default.
     sides = {} if side is None else {"max_side": side}
     if settings.detector == "mien":
-        tiles = settings.detector_tiles
-        return MienDetector(settings.detector_dir, tiles=tiles, options=options, **sides)
+        return MienDetector(
+            settings.detector_dir,
+            tiles=settings.detector_tiles,
+            enlarge=settings.detector_enlarge,
+            options=options,
+            **sides,
+        )
     if settings.yunet_path is not None and settings.detector == "yunet":
         return YunetDetector(settings.yunet_path, options=options, **sides)
     return HaarDetector(**sides)

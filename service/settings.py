@@ -90,7 +90,7 @@ class Settings(BaseSettings):
     threads: int = Field(1, ge=1, le=256, description="ONNX Runtime threads of one run.")
     max_batch_size: int = Field(32, ge=1, le=1024, description="Faces in one run.")
 
-    detector: Literal["mien", "haar", "yunet"] = Field("haar", description="What finds the faces.")
+    detector: Literal["mien", "haar", "yunet"] = Field("mien", description="What finds the faces.")
     detector_dir: Path = Field(
         Path(__file__).parent.parent / "models" / "detector",
         description="Folder of the detector that `mien` is.",
@@ -103,12 +103,19 @@ class Settings(BaseSettings):
         description="Longer side of the picture that is searched, in pixels; "
         "none for the detector's own: mien 640, haar 480, yunet 640.",
     )
+    detector_enlarge: float = Field(
+        1.5,
+        ge=1,
+        le=4,
+        description="`mien` enlarges a smaller picture up to so many times, within that side, for "
+        "small faces; 1 for never.",
+    )
     detector_tiles: int = Field(
         1,
         ge=1,
         le=8,
-        description="`mien` searches pictures of up to so many times that side piece by piece as "
-        "well, for large groups; 1 for not.",
+        description="`mien` searches pictures of up to so many times `detector_max_side` piece by "
+        "piece as well, for large groups; 1 for not.",
     )
     detection_threshold: float | None = Field(
         None, ge=0, le=1, description="Lowest detection score; none for the detector's own."

@@ -54,7 +54,7 @@ def train(
     if plan.distillation:
         from training.distill import distil
 
-        distil(datasets, plan.distillation, models)
+        distil(datasets, plan.labels.keys(), plan.distillation, models)
     from training.train import Run
 
     Run(plan, datasets, out / plan.name, seed).train()

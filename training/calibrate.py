@@ -1,18 +1,75 @@
-"""Temperature scaling (Guo et al. 2017), and the probability under which an answer is uncertain."""
+"""Temperature scaling (Guo et al. 2017), and the probability under which an answer is uncertain.
+
+Both are fitted on validation parts: docs/adr/0011-calibration.md.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from training.metrics import calibration_error
+
+FOLDS = 5
 LOW, HIGH = 0.25, 5.0
 PRECISION = 0.90
-MOST_UNCERTAIN = 0.60
+MOST_UNCERTAIN = 0.70
 FALLBACK = 0.5
 """Below it a calibrated answer is more often wrong than right."""
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """Of one head, and how it does on images that it was not fitted on.
+
+    Attributes:
+        temperature: of its softmax.
+        uncertain_below: a top probability.
+        ece: expected calibration error of each fold at the temperature of the others.
+        uncertain_share: of each fold at the threshold of the others.
+        certain_accuracy: of what remains; None where nothing does.
+    """
+
+    temperature: float
+    uncertain_below: float
+    ece: float
+    uncertain_share: float
+    certain_accuracy: float | None
+
+
+def fit(
+    logits: NDArray[np.float32], labels: NDArray[np.int64], folds: NDArray[np.int64]
+) -> Calibration:
+    """Fit temperature and threshold on all images; cross-fit them over folds for the figures.
+
+    Args:
+        logits: (N, K).
+        labels: (N,).
+        folds: (N,), the number of each image's fold.
+    """
+    crossed = np.empty(logits.shape)
+    certain = np.empty(len(labels), bool)
+    for fold in np.unique(folds):
+        held = folds == fold
+        chosen, threshold = _fitted(logits[~held], labels[~held])
+        crossed[held] = softmax(logits[held], chosen)
+        certain[held] = crossed[held].max(axis=1) >= threshold
+    right = crossed.argmax(axis=1) == labels
+    return Calibration(
+        *_fitted(logits, labels),
+        ece=calibration_error(crossed, labels),
+        uncertain_share=float(1 - certain.mean()),
+        certain_accuracy=float(right[certain].mean()) if certain.any() else None,
+    )
+
+
+def _fitted(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> tuple[float, float]:
+    chosen = temperature(logits, labels)
+    return chosen, uncertain_below(softmax(logits, chosen), labels)
 
 
 def softmax(logits: NDArray[np.float32], temperature: float = 1.0) -> NDArray[np.float64]:

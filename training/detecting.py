@@ -111,7 +111,8 @@ def evaluate_detector(folder: Path, trial: Trial) -> None:
     options = SessionOptions(provider="cpu", threads=1)
     ours = MienDetector(folder, options=options)
     name = ours.card.name
-    detectors: dict[str, Detector] = {name: ours}
+    plain = MienDetector(folder, enlarge=1, options=options)
+    detectors: dict[str, Detector] = {name: ours, f"{name}, nothing enlarged": plain}
     for side in trial.max_sides:
         detectors[f"{name}, {side} px"] = MienDetector(folder, max_side=side, options=options)
     for tiles in trial.tiles:

@@ -33,7 +33,7 @@ class Ensemble:
 
     Args:
         recipe: names the members.
-        datasets: name -> parts; their tune parts calibrate.
+        datasets: name -> parts; their validation parts calibrate.
         models: folder of the published members.
     """
 
@@ -41,7 +41,9 @@ class Ensemble:
         self, recipe: Recipe, datasets: Mapping[str, Mapping[Part, Samples]], models: Path
     ) -> None:
         self.recipe = recipe
-        self.tune = {n: narrowed(parts["tune"], recipe.labels) for n, parts in datasets.items()}
+        self.validation = {
+            n: narrowed(parts["validation"], recipe.labels) for n, parts in datasets.items()
+        }
         self._datasets = datasets
         self._files = {name: models / name / KERAS_FILE for name in recipe.members}
 

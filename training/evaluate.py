@@ -22,7 +22,7 @@ from service.vision.postprocess import to_prediction
 from training import metrics, tables
 from training.batches import whole_crops
 from training.datasets import Samples
-from training.datasets.splits import SPLIT_SEED, fold_rows
+from training.datasets.splits import SPLIT_SEED, fold_numbers
 from training.labels import NAMES
 from training.plot import plot_evaluation
 from training.publish import CALIBRATION_FILE
@@ -123,7 +123,8 @@ def measure(
         "slices": metrics.slices(probabilities, labels, spec.labels, rows.attributes),
     }
     if folds:
-        parts = fold_rows(samples.name, rows.groups, folds)
+        numbers = fold_numbers(samples.name, rows.groups, folds)
+        parts = [np.flatnonzero(numbers == fold) for fold in range(folds)]
         over = metrics.over_folds(probabilities, labels, spec.labels, parts)
         figures["folds"] = {"count": folds, "seed": SPLIT_SEED, "figures": over}
     return figures

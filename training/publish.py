@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +16,7 @@ from service.types import Head
 from training import calibrate
 from training.batches import whole_crops
 from training.datasets import Samples
+from training.datasets.splits import fold_numbers
 from training.recipe import Recipe
 from training.train import predict
 
@@ -32,7 +34,7 @@ class Trained(Protocol):
         """Of the model."""
 
     @property
-    def tune(self) -> Mapping[str, Samples]:
+    def validation(self) -> Mapping[str, Samples]:
         """Dataset -> the part that calibrates, in the recipe's labels."""
 
     @property
@@ -44,7 +46,7 @@ class Trained(Protocol):
 
 
 def publish(trained: Trained, models: Path) -> Path:
-    """Calibrate a trained network on its tune parts and write it to `models/<name>`.
+    """Calibrate a trained network on its validation parts and write it to `models/<name>`.
 
     Returns:
         The model's folder.
@@ -53,7 +55,7 @@ def publish(trained: Trained, models: Path) -> Path:
     folder = models / recipe.name
     folder.mkdir(parents=True, exist_ok=True)
     logits = mirrored(trained.averaged()) if recipe.mirror else trained.averaged()
-    heads = calibration(logits, recipe, trained.tune)
+    heads = calibration(logits, recipe, trained.validation)
     temperatures = {head: values["temperature"] for head, values in heads.items()}
     model = probabilities(logits, temperatures)
     model.save(folder / KERAS_FILE)
@@ -78,26 +80,24 @@ def save_apart(model: Any, folder: Path) -> None:
 
 
 def calibration(
-    logits: Any, recipe: Recipe, tune: Mapping[str, Samples]
-) -> dict[Head, dict[str, float]]:
-    """Temperature and threshold of each head, on the tune parts of all sets that label it."""
+    logits: Any, recipe: Recipe, validation: Mapping[str, Samples]
+) -> dict[Head, dict[str, Any]]:
+    """Temperature and threshold of each head, on the validation parts of all sets that label it."""
     found: dict[Head, list[Any]] = {head: [] for head in recipe.labels}
-    for samples in tune.values():
+    for samples in validation.values():
+        folds = fold_numbers(samples.name, samples.groups, calibrate.FOLDS)
         outputs = predict(logits, whole_crops(samples, recipe.input))
         for head in [head for head in recipe.labels if head in samples.labels]:
-            found[head].append((outputs[head], samples.labels[head]))
-    result: dict[Head, dict[str, float]] = {}
-    for head, pairs in found.items():
-        values = np.concatenate([outputs for outputs, _ in pairs])
-        labels = np.concatenate([labels for _, labels in pairs])
-        temperature = calibrate.temperature(values, labels)
-        calibrated = calibrate.softmax(values, temperature)
+            found[head].append((outputs[head], samples.labels[head], folds))
+    result: dict[Head, dict[str, Any]] = {}
+    for head, rows in found.items():
+        values, labels, folds = (np.concatenate(column) for column in zip(*rows, strict=True))
+        fitted = calibrate.fit(values, labels, folds)
         result[head] = {
-            "temperature": temperature,
-            "uncertain_below": calibrate.uncertain_below(calibrated, labels),
+            **dataclasses.asdict(fitted),
             "samples": len(labels),
             "nll_before": round(calibrate.nll(values, labels, 1.0), 4),
-            "nll_after": round(calibrate.nll(values, labels, temperature), 4),
+            "nll_after": round(calibrate.nll(values, labels, fitted.temperature), 4),
         }
     return result
 

@@ -69,6 +69,8 @@ class Distillation(_Part):
 
     teachers: tuple[str, ...] = Field(min_length=1)
     share: float = Field(gt=0, le=1)
+    unlabelled: float = Field(default=0.0, ge=0, le=1)
+    """Weight of the images of a set that does not label a head: they learn the answers alone."""
 
 
 class Recipe(_Part):

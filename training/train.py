@@ -49,6 +49,9 @@ class Run:
         self.seed = recipe.training.seed if seed is None else seed
         self._train = {n: narrowed(parts["train"], recipe.labels) for n, parts in datasets.items()}
         self.tune = {n: narrowed(parts["tune"], recipe.labels) for n, parts in datasets.items()}
+        self.validation = {
+            n: narrowed(parts["validation"], recipe.labels) for n, parts in datasets.items()
+        }
         self.splits = fingerprints(datasets)
         folder.mkdir(parents=True, exist_ok=True)
         self.model = _compiled(recipe, self.seed)

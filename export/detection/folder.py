@@ -70,8 +70,11 @@ def publish(
     tuned = judge(MienDetector(folder, options=CPU), scenes["tune"])
     card = card.model_copy(update={"threshold": best_threshold([both[0] for both in tuned])})
     _write(card, folder)
-    ours = MienDetector(folder, options=CPU)
-    record = evaluate({recipe.name: ours, **peers}, scenes["validation"])
+    ours = {
+        recipe.name: MienDetector(folder, options=CPU),
+        f"{recipe.name}, nothing enlarged": MienDetector(folder, enlarge=1, options=CPU),
+    }
+    record = evaluate({**ours, **peers}, scenes["validation"])
     write(record, card, folder)
     card = card.model_copy(update=_figures(record["detectors"][recipe.name]))
     _write(card, folder)

@@ -8,6 +8,7 @@ from pathlib import Path
 from export.readme import limits_section, write_sections
 from service.card import DetectorCard
 from training.detection.recipe import DetectorRecipe
+from training.photos import MIN_FACE_PX
 
 
 def write_readme(
@@ -58,8 +59,8 @@ def _input(card: DetectorCard) -> list[str]:
         "",
         "`image`: uint8 (N, H, W, 3), BGR, H and W multiples of 32. `cells`: float32 (N, A, 15); "
         "`service/vision/cells.py` says what each number means, and decodes them. "
-        f"A find of a score of {card.threshold} or more is taken for a face: the highest F1 on the "
-        "tune part.",
+        f"A find of a score of {card.threshold} or more is taken for a face: the highest F0.5 on "
+        f"the faces of {MIN_FACE_PX:.0f} px and more of the tune part.",
         "",
     ]
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from export.foreign.graph import Foreign, as_logits
 from service.card import Framing
@@ -16,10 +14,9 @@ from service.types import Head
 from training import calibrate
 from training.batches import whole_crops
 from training.datasets import Samples
-from training.datasets.splits import fold_rows
+from training.datasets.splits import fold_numbers
 from training.evaluate import open_session, run
 from training.labels import narrowed
-from training.metrics import calibration_error
 
 FEWEST = 100
 """Images that a set must have: of fewer, chance would choose."""
@@ -31,31 +28,12 @@ UTKFace's images, whose framing is 1.014: a temperature fitted there is of no fa
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Calibration:
-    """Of one head.
-
-    Attributes:
-        temperature: of its softmax.
-        uncertain_below: a top probability.
-        ece: over each half of the images at the temperature of the other half: unlike the ECE of
-            the evaluation, it is of images that its temperature was not fitted on.
-    """
-
-    temperature: float
-    uncertain_below: float
-    ece: float
-
-
 def fit_calibration(
     foreign: Foreign, path: Path, validation: Mapping[str, Samples]
-) -> dict[Head, Calibration]:
+) -> dict[Head, calibrate.Calibration]:
     """Fit each head on all sets that label it and show faces as it is served them.
 
     Heads without such a set are not in the result.
-
-    Training's own models are fitted on tune parts. Those are cut from what a set is learnt from,
-    so a model made elsewhere may have learnt them, and be far surer of them than of new faces.
 
     Args:
         foreign: the model.
@@ -70,11 +48,11 @@ def fit_calibration(
         if not heads or len(known) < FEWEST or not _as_served(known, foreign.input.framing):
             continue
         outputs = run(session, whole_crops(known, foreign.input))
-        first = np.isin(np.arange(len(known)), fold_rows(known.name, known.groups, 2)[0])
+        folds = fold_numbers(known.name, known.groups, calibrate.FOLDS)
         for head in heads:
-            found[head].append((as_logits(outputs[head]), known.labels[head], first))
+            found[head].append((as_logits(outputs[head]), known.labels[head], folds))
     return {
-        head: _fit(*(np.concatenate(column) for column in zip(*rows, strict=True)))
+        head: calibrate.fit(*(np.concatenate(column) for column in zip(*rows, strict=True)))
         for head, rows in found.items()
         if rows
     }
@@ -83,20 +61,3 @@ def fit_calibration(
 def _as_served(samples: Samples, wanted: Framing) -> bool:
     own = samples.framing or wanted  # a set with a margin is cut as the card says
     return max(abs(own.scale - wanted.scale), abs(own.shift_y - wanted.shift_y)) <= NEAR
-
-
-def _fit(
-    logits: NDArray[np.float32], labels: NDArray[np.int64], first: NDArray[np.bool_]
-) -> Calibration:
-    temperature = calibrate.temperature(logits, labels)
-    probabilities = calibrate.softmax(logits, temperature)
-    crossed = np.empty_like(probabilities)
-    for half in (first, ~first):
-        crossed[half] = calibrate.softmax(
-            logits[half], calibrate.temperature(logits[~half], labels[~half])
-        )
-    return Calibration(
-        temperature,
-        calibrate.uncertain_below(probabilities, labels),
-        calibration_error(crossed, labels),
-    )

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from export.explain import explain_sha256
-from export.foreign.calibration import Calibration, fit_calibration
+from export.foreign.calibration import fit_calibration
 from export.foreign.errors import FormatError, WishError
 from export.foreign.graph import Foreign, fit
 from export.foreign.keras_file import load_keras_file
@@ -23,6 +23,7 @@ from export.verify import BATCHES, MAX_ERROR, ParityError, noise, read_metrics
 from service.card import CARD_FILE, MODEL_FILE, HeadSpec, ModelCard, Parity
 from service.types import Head
 from training.batches import whole_crops
+from training.calibrate import Calibration
 from training.datasets import Samples
 from training.evaluate import evaluate, open_session, open_subject, run
 from training.publish import KERAS_FILE
@@ -35,8 +36,8 @@ LIMITS = (
 )
 PLAIN_LIMIT = "How sure it is of {head} is the network's own word: no temperature was fitted."
 CALIBRATION_LIMIT = (
-    "Temperature and threshold of {head} were fitted on the images that its figures are of. Fitted "
-    "on one half and measured on the other, both ways, its ECE is {ece:.1%}. If the model learnt "
+    "Temperature and threshold of {head} were fitted on the images that its figures are of. Over "
+    "five folds, each at the temperature of the others, its ECE is {ece:.1%}. If the model learnt "
     "from these images, it is surer than it should be."
 )
 EMOTION_LIMIT = "Not for emotion recognition at work or in education (EU AI Act, Art. 5(1)(f))."

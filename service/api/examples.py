@@ -11,7 +11,13 @@ ANALYZE: dict[str, Any] = {
         {
             "box": {"x": 210.5, "y": 96.0, "width": 118.0, "height": 156.0},
             "detection_score": 0.98,
-            "landmarks": None,
+            "landmarks": {
+                "right_eye": [244.0, 157.5],
+                "left_eye": [295.0, 156.0],
+                "nose": [270.5, 186.0],
+                "mouth_right": [250.5, 217.0],
+                "mouth_left": [291.5, 216.0],
+            },
             "emotion": {
                 "label": "happy",
                 "probability": 0.93,
@@ -42,7 +48,7 @@ ANALYZE: dict[str, Any] = {
         }
     ],
     "models": {
-        "detector": "haar@1.0.0",
+        "detector": "detector@1.0.0",
         "emotion": "vgg_emotion_int8@1.0.0",
         "gender": "vgg_gender_age_int8@1.0.0",
         "age": "vgg_gender_age_int8@1.0.0",

@@ -17,11 +17,13 @@ from service.vision.geometry import Letterbox, filled_up, letterbox, with_margin
 from service.vision.tiles import tiles, uncut
 
 IMAGE, CELLS = "image", "cells"
-DEFAULT_MAX_SIDE = 640
+DEFAULT_MAX_SIDE, DEFAULT_ENLARGE = 640, 1.5
 MAX_IOU = 0.45
 
-# A face that fills the image has nothing around it, and may be larger than any that was learnt.
-# A small copy with a margin shows it as it was learnt, with a tenth of the pixels of 640 x 480.
+# A face that fills the image has nothing around it, and may be larger than any that was learnt:
+# then parts of it may look like faces, though never surely. A small copy with a margin shows it as
+# it was learnt, with a tenth of the pixels of 640 x 480.
+_SURE = 0.8
 _SMALL, _MARGIN = 128, 32
 _FILLING = 0.5
 """Least side of such a face, over the shorter side of the image."""
@@ -36,6 +38,7 @@ class MienDetector:
         *,
         max_side: int = DEFAULT_MAX_SIDE,
         tiles: int = 1,
+        enlarge: float = DEFAULT_ENLARGE,
         options: SessionOptions,
     ) -> None:
         """Read the card, verify the file against it, load it and run it once.
@@ -46,6 +49,7 @@ class MienDetector:
                 multiple of 32.
             tiles: how many times that side a larger picture may have that is searched piece by
                 piece as well; 1 for none.
+            enlarge: how many times a smaller image is enlarged, within `max_side`; 1 for never.
             options: how it is run.
 
         Raises:
@@ -57,7 +61,7 @@ class MienDetector:
         path = folder / MODEL_FILE
         self._session = OrtSession(path, options, read_checked(path, self.card.sha256))
         self._side = max(max_side // MULTIPLE, 1) * MULTIPLE
-        self._tiles = tiles
+        self._tiles, self._enlarge = tiles, enlarge
         # One run checks the graph, and no request pays for the first.
         _try_out(self.card, self._session, self._side)
 
@@ -79,11 +83,14 @@ class MienDetector:
     def detect(self, pixels: Pixels, *, threshold: float | None, min_face_px: float) -> list[Face]:
         """Find faces; see `service.core.ports.Detector`."""
         threshold = self.card.threshold if threshold is None else threshold
-        found = [self._search(letterbox(pixels, (self._side, self._side)), threshold)]
+        boxed = letterbox(pixels, (self._side, self._side), enlarge=self._enlarge)
+        found = [self._search(boxed, threshold)]
         if self._tiles > 1 and max(pixels.shape[:2]) > self._side:
             found += self._search_tiles(pixels, threshold)
-        if not any((part.scores >= self.card.threshold).any() for part in found):
-            found.append(self._filling(pixels, threshold))
+        sure = max(_SURE, self.card.threshold)
+        if not any((part.scores >= sure).any() for part in found):
+            filling = self._filling(pixels, threshold)
+            found = [*(part.but_parts_of(filling) for part in found), filling]
         faces = joined(found).faces(MAX_IOU)
         return [face for face in faces if face.box.side >= min_face_px]
 

@@ -18,7 +18,7 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Letterbox:
-    """An image shrunk into a black frame, and the way back."""
+    """An image at another size in a black frame, and the way back."""
 
     pixels: Pixels
     """uint8 (H, W, 3), or (H, W) of a grey image."""
@@ -38,28 +38,33 @@ class Letterbox:
         return np.hstack((self.restore_points(boxes[:, :2]), size))
 
 
-def working_size(pixels: Pixels, bounds: tuple[int, int]) -> tuple[int, int]:
-    """Width and height of `pixels` shrunk to fit into `bounds`, width and height; not enlarged."""
+def working_size(pixels: Pixels, bounds: tuple[int, int], enlarge: float = 1.0) -> tuple[int, int]:
+    """Width and height of `pixels` in `bounds`, width and height; `enlarge` times at the most."""
     height, width = pixels.shape[:2]
-    factor = min(1.0, bounds[0] / width, bounds[1] / height)
+    factor = min(enlarge, bounds[0] / width, bounds[1] / height)
     return max(round(width * factor), 1), max(round(height * factor), 1)
 
 
 def letterbox(
-    pixels: Pixels, bounds: tuple[int, int], frame: tuple[int, int] | None = None
+    pixels: Pixels,
+    bounds: tuple[int, int],
+    frame: tuple[int, int] | None = None,
+    enlarge: float = 1.0,
 ) -> Letterbox:
-    """Shrink to fit into `bounds`, never enlarge, and fill up to `frame` with black.
+    """Shrink to fit into `bounds`, or enlarge up to them, and fill up to `frame` with black.
 
     Args:
         pixels: uint8 (H, W, 3) or (H, W).
-        bounds: largest width and height of the shrunk image.
+        bounds: largest width and height of the result.
         frame: width and height of the result, at least those of `working_size`, filled right of
             and below the image; None for no filling.
+        enlarge: how many times an image may be enlarged; 1 for never.
     """
     height, width = pixels.shape[:2]
-    inner = working_size(pixels, bounds)
+    inner = working_size(pixels, bounds, enlarge)
     if inner != (width, height):
-        pixels = np.asarray(cv2.resize(pixels, inner, interpolation=cv2.INTER_AREA), np.uint8)
+        how = cv2.INTER_AREA if inner[0] < width else cv2.INTER_LINEAR
+        pixels = np.asarray(cv2.resize(pixels, inner, interpolation=how), np.uint8)
     scale = inner[0] / width, inner[1] / height
     if frame is not None and frame != inner:
         pixels = _bordered(pixels, right=frame[0] - inner[0], bottom=frame[1] - inner[1])

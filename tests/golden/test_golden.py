@@ -43,8 +43,6 @@ def test_golden_result(given, name):
 
 
 def test_golden_faces() -> None:
-    if not golden.DETECTOR.is_dir():
-        pytest.skip("models/detector is not there yet: its weights are being trained")
     expected, actual = golden.load("detector"), golden.faces()
     assert len(actual) == len(expected) == 1
     (face,), (golden_face,) = actual, expected

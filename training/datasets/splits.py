@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from training.datasets.samples import to_gray
 
 Part = Literal["train", "tune", "validation"]
-"""`tune` chooses checkpoints, temperature and thresholds; `validation` is only measured."""
+"""`tune` chooses epochs and recipes; `validation` is measured, and calibrates."""
 
 SPLIT_SEED = 20
 SHARES: Mapping[Part, float] = {"tune": 0.05, "validation": 0.10}
@@ -43,10 +43,10 @@ def split(
     return rows
 
 
-def fold_rows(
+def fold_numbers(
     name: str, groups: NDArray[np.int64], count: int, seed: int = SPLIT_SEED
-) -> list[NDArray[np.int64]]:
-    """Row numbers of `count` folds with an equal number of groups each, up to one.
+) -> NDArray[np.int64]:
+    """The fold of each row, int (N,): `count` folds with an equal number of groups, up to one.
 
     Args:
         name: of the dataset.
@@ -63,7 +63,7 @@ def fold_rows(
     places = [_place(f"fold:{seed}:{name}:{group}") for group in unique]
     folds = np.empty(len(unique), np.int64)
     folds[np.argsort(places)] = np.arange(len(unique)) % count
-    return [np.flatnonzero(folds[inverse] == fold) for fold in range(count)]
+    return folds[inverse]
 
 
 def fingerprint(images: Sequence[NDArray[np.uint8]]) -> dict[str, int | str]:

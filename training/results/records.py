@@ -10,6 +10,7 @@ from typing import Any
 
 from service.card import ModelCard, find_models, load_card
 from training.photos import PHOTOS_FILE
+from training.publish import CALIBRATION_FILE
 from training.tables import EVALUATION_FILE
 
 QUANTIZATION_FILE = "quantization.json"
@@ -26,6 +27,7 @@ class Entry:
     photos: dict[str, Any] | None
     speed: dict[str, Any] | None
     quantization: dict[str, Any] | None
+    calibration: dict[str, Any] | None
 
     @property
     def results(self) -> list[dict[str, Any]]:
@@ -89,6 +91,7 @@ def read_records(folders: Sequence[Path], speed: Path) -> Records:
             _fresh(card, _read(path / PHOTOS_FILE)),
             _fresh(card, times["models"].get(card.name)),
             _fresh(card, _read(path / QUANTIZATION_FILE)),
+            _read(path / CALIBRATION_FILE),
         )
     return Records(entries, times)
 

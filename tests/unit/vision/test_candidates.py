@@ -75,3 +75,15 @@ def test_parts_are_put_together_in_order() -> None:
         candidates(2).boxes[0].tolist(),
         candidates(3, seed=1).boxes[2].tolist(),
     ]
+
+
+def test_parts_of_a_surer_box_go() -> None:
+    points = np.zeros((4, 5, 2), np.float32)
+    boxes = np.float32([[10, 10, 20, 20], [10, 10, 20, 20], [90, 40, 20, 20], [-20, 0, 60, 60]])
+    found = Candidates(boxes, points, np.float32([0.6, 0.95, 0.6, 0.6]))
+    whole = Candidates(
+        np.float32([[0, 0, 9, 9], [0, 0, 100, 100]]), points[:2], np.float32([0.5, 0.9])
+    )
+    # The second is surer than the whole, half of the third is beside it, of the last a third.
+    assert found.but_parts_of(whole).boxes.tolist() == boxes[1:].tolist()
+    assert len(found.but_parts_of(whole.take(np.zeros(2, bool))).boxes) == 4

@@ -60,7 +60,16 @@ def test_letterbox_round_trip(width, height, bound_width, bound_height, margin):
     )
 
 
-def test_letterbox_never_enlarges_and_fills_with_black():
+def test_letterbox_enlarges_within_its_bounds_where_it_is_told_to():
+    pixels = np.full((30, 50, 3), 200, np.uint8)
+    twice = letterbox(pixels, (640, 640), enlarge=2)
+    assert twice.pixels.shape == (60, 100, 3)
+    assert twice.scale == (2, 2)
+    assert letterbox(pixels, (75, 640), enlarge=2).pixels.shape == (45, 75, 3)
+    assert letterbox(pixels, (25, 640), enlarge=2).pixels.shape == (15, 25, 3)
+
+
+def test_letterbox_enlarges_nothing_by_itself_and_fills_with_black():
     pixels = np.full((30, 50, 3), 200, np.uint8)
     boxed = letterbox(pixels, (640, 640), (64, 32))
     assert boxed.scale == (1.0, 1.0)

@@ -14,7 +14,7 @@ from tests.unit.training.makers import write_fer2013
 from training import calibrate
 from training.batches import whole_crops
 from training.datasets import Samples, load_parts
-from training.datasets.splits import fold_rows
+from training.datasets.splits import fold_numbers
 from training.labels import narrowed
 from training.metrics import calibration_error
 
@@ -53,17 +53,18 @@ def test_a_head_is_fitted_on_what_it_is_measured_on(
     assert ece == pytest.approx(calibration_error(probabilities, labels), abs=2e-3)
 
 
-def test_its_ece_is_told_of_halves_that_did_not_fit_it(
+def test_its_ece_is_told_of_folds_that_did_not_fit_it(
     foreign: Foreign, public: Samples, tmp_path: Path
 ) -> None:
     found = fit_calibration(foreign, foreign.write(tmp_path), {"fer2013": public})["emotion"]
     known = narrowed(public, foreign.labels)
     logits = as_logits(foreign.reference(whole_crops(known, foreign.input), {})["emotion"])
     labels = known.labels["emotion"]
-    halves = fold_rows("fer2013", known.groups, 2)
+    folds = fold_numbers("fer2013", known.groups, calibrate.FOLDS)
     crossed = np.zeros((len(known), 3))
-    for mine, other in (halves, halves[::-1]):
-        heat = calibrate.temperature(logits[other], labels[other])
+    for fold in range(calibrate.FOLDS):
+        mine = folds == fold
+        heat = calibrate.temperature(logits[~mine], labels[~mine])
         crossed[mine] = calibrate.softmax(logits[mine], heat)
     assert found.ece == pytest.approx(calibration_error(crossed, labels), abs=2e-3)
     limits = adopt(foreign.model, foreign.wish, tmp_path / "models", {"fer2013": public}).limits

@@ -168,13 +168,14 @@ def test_peers_are_measured_beside_ours(
     assert done.exit_code == 0, done.output
     assert re.findall(r"^\| (\w.*?) \|", done.output, re.M) == [
         "detector",
-        "detector",
+        "detector, nothing enlarged",
         "detector, 64 px",
         "yunet",
     ]
     record = json.loads((tmp_path / "detector" / "evaluation.json").read_text())
     assert record["model"] == "detector"
-    assert list(record["detectors"]) == ["detector", "detector, 64 px", "yunet"]
+    named = ["detector", "detector, nothing enlarged", "detector, 64 px", "yunet"]
+    assert list(record["detectors"]) == named
     # A look at a few of them is no record.
     (tmp_path / "detector" / "evaluation.json").unlink()
     assert CliRunner().invoke(app, [*words, "--limit", "1"]).exit_code == 0
