@@ -195,6 +195,8 @@ def start(*args: str | Path) -> subprocess.Popen[str]:
         text=True,
         # Small, so that it waits for who reads, and is not done before it is told to stop.
         pipesize=4096,
+        # What a shell starts in the background ignores SIGINT, and so would its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 

@@ -144,16 +144,19 @@ async def test_frames_that_fail_are_left_out_and_told_of_once(
     (said,) = capsys.readouterr().err.splitlines()
     assert said == f"{clips[0].name}: 2 frames failed; the first of them: bad"
     frames = [line["frame"] for line in lines(tmp_path / "r.jsonl")]
-    assert frames == [0, 1, 4, 5, 6, 7, *range(8)]
+    # With two in work, which frame is the third or fourth call is not said.
+    assert frames[:6] == sorted(set(frames[:6]))
+    assert frames[6:] == list(range(8))
 
 
 async def test_frames_that_failed_are_tried_again(tmp_path: Path, clips: list[Input]) -> None:
     path = tmp_path / "r.jsonl"
     await go(Scripted(lambda call: InvalidImage("x") if call in (3, 4) else None), path, clips)
+    missing = set(range(8)) - {line["frame"] for line in lines(path)[:6]}
     engine = Scripted(lambda call: None)
     run = await go(engine, path, clips)
     assert (run.analysed, run.failed, engine.calls) == (2, 0, 2)
-    assert [line["frame"] for line in lines(path)][-2:] == [2, 3]
+    assert [line["frame"] for line in lines(path)][-2:] == sorted(missing)
     assert (await go(engine, path, clips)).analysed == 0
 
 

@@ -168,6 +168,7 @@ def test_peers_are_measured_beside_ours(
     assert done.exit_code == 0, done.output
     assert re.findall(r"^\| (\w.*?) \|", done.output, re.M) == [
         "detector",
+        "detector",
         "detector, nothing enlarged",
         "detector, 64 px",
         "yunet",
