@@ -32,7 +32,8 @@ def sampled(path: Path, *, rate: float, seconds: float) -> list[tuple[float, byt
 @pytest.mark.shared
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "until_s"), [("face_noface.mov", 2.8), ("single_face.mp4", 4), ("talking_head.mp4", 20)]
+    ("name", "until_s"),
+    [("face_noface.mov", 2.8), ("single_face.mp4", 4), ("talking_head.mp4", 20)],
 )
 async def test_one_person_is_one_track(shared: Path, name: str, until_s: float) -> None:
     settings = Settings(slots=1, max_batch_size=1)

@@ -202,6 +202,7 @@ def open_output(path: Path, heads: Mapping[Head, HeadSpec]) -> Iterator[Output]:
         OutputError: it holds something else, or another run is at it.
         OSError: it cannot be written.
     """
+    path = path.resolve()  # two names of one file are one file
     path.parent.mkdir(parents=True, exist_ok=True)
     mark = path.with_name(f"{path.name}.unfinished")
     with only_run(path):

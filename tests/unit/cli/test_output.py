@@ -263,6 +263,22 @@ def test_two_runs_at_once_are_refused(tmp_path: Path, suffix: str) -> None:
     assert [each.name for each in tmp_path.iterdir()] == [path.name]
 
 
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_a_file_by_another_name_is_the_same_file(tmp_path: Path, suffix: str) -> None:
+    path, link = tmp_path / f"r{suffix}", tmp_path / f"link{suffix}"
+    link.symlink_to(path)
+    with opened(path) as output:
+        output.write(record(PHOTOS[0]))
+        with pytest.raises(OutputError, match="another run is writing"), opened(link):
+            pass
+    with opened(link) as output:
+        assert output.is_done(PHOTOS[0])
+        output.write(record(PHOTOS[1]))
+    assert link.is_symlink()
+    with opened(path) as output:
+        assert [output.is_done(each) for each in PHOTOS[:2]] == [True, True]
+
+
 def test_a_lock_that_is_just_being_removed_is_not_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
