@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 
 from export.convert import OPSET, load_keras
 from service.card import MODEL_FILE
@@ -19,7 +19,7 @@ from service.vision.cells import CHANNELS, STRIDES
 from training.detection.recipe import DetectorRecipe
 from training.networks import detector
 
-_TWICE = "twice"
+_TWICE, _ROWS, _CHANNEL = "twice", "as_rows", "one_channel"
 
 
 def convert(recipe: DetectorRecipe, keras_file: Path, folder: Path) -> Path:
@@ -34,6 +34,7 @@ def convert(recipe: DetectorRecipe, keras_file: Path, folder: Path) -> Path:
     model = detector.folded(load_keras(keras_file), **recipe.network_options)
     graph = _exported(model)
     _double_by_scales(graph.graph)
+    _read_rows(graph.graph)
     _prune(graph.graph)
     _rename(graph.graph)
     onnx.helper.set_model_props(
@@ -94,6 +95,42 @@ def _double_by_scales(graph: Any) -> None:
     for node in graph.node:
         if node.op_type == "Resize":
             node.input[:] = [node.input[0], "", _TWICE]
+
+
+def _read_rows(graph: Any) -> None:
+    # The first convolution, 3 x 3 over three channels in steps of 2, takes a picture's rows as they
+    # lie in memory: one channel, three times as wide, 3 x 9 in steps of 2 and 6. The same sums
+    # without a transposition: a tenth of the whole time.
+    cast, transposed, conv = graph.node[:3]
+    if [node.op_type for node in (cast, transposed, conv)] != ["Cast", "Transpose", "Conv"]:
+        raise ValueError("the graph does not begin with a cast, a transposition and a convolution")
+    kernel = next(tensor for tensor in graph.initializer if tensor.name == conv.input[1])
+    weights = numpy_helper.to_array(kernel).transpose(0, 2, 3, 1)  # (16, 3, 3, 3) of y, x, channel
+    rows = weights.reshape(len(weights), 1, 3, 9)
+    kernel.CopyFrom(numpy_helper.from_array(rows, kernel.name))
+    graph.initializer.extend(
+        [
+            numpy_helper.from_array(np.array([0, 0, -1]), _ROWS),  # (N, H, 3 W)
+            numpy_helper.from_array(np.array([1]), _CHANNEL),
+        ]
+    )
+    begin = [
+        helper.make_node("Reshape", [cast.input[0], _ROWS], ["rows"]),
+        helper.make_node("Unsqueeze", ["rows", _CHANNEL], ["picture"]),
+        helper.make_node("Cast", ["picture"], ["pixels"], to=onnx.TensorProto.FLOAT),
+        # Sides are even: with steps of 2 SAME fills below and on the right alone.
+        helper.make_node(
+            "Conv",
+            ["pixels", *conv.input[1:]],
+            conv.output,
+            kernel_shape=[3, 9],
+            strides=[2, 6],
+            pads=[0, 0, 1, 3],
+        ),
+    ]
+    rest = list(graph.node)[3:]
+    del graph.node[:]
+    graph.node.extend([*begin, *rest])
 
 
 def _prune(graph: Any) -> None:
