@@ -120,7 +120,7 @@ def open_detector(settings: Settings) -> AnyDetector:
     Raises:
         ModelError: its file is missing, damaged or not what its card says, or OpenCV lacks it.
     """
-    options = SessionOptions(settings.provider, settings.threads, max_batch_size=1)
+    options = SessionOptions(settings.provider, settings.threads, settings.max_batch_size)
     side = settings.detector_max_side
     # Without the setting each has its own default.
     sides = {} if side is None else {"max_side": side}
