@@ -167,12 +167,12 @@ def test_yunet_is_opened_by_its_path(folder: Path, monkeypatch: pytest.MonkeyPat
 
         def __init__(self, path: Path, **options: Any) -> None:
             super().__init__()
-            asked.append((path, options.get("max_side"), options["options"].max_batch_size))
+            asked.append((path, options.get("max_side")))
 
     monkeypatch.setattr(build, "YunetDetector", OpenedYunet)
     opened(folder, detector="yunet", yunet_path=Path("y.onnx"), detector_max_side=320)
     opened(folder, detector="yunet", yunet_path=Path("y.onnx"))
-    assert asked == [(Path("y.onnx"), 320, 1), (Path("y.onnx"), None, 1)]
+    assert asked == [(Path("y.onnx"), 320), (Path("y.onnx"), None)]
 
 
 @pytest.mark.asyncio
