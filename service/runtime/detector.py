@@ -23,11 +23,11 @@ DEFAULT_MAX_SIDE, DEFAULT_ENLARGE = 640, 1.5
 MAX_IOU = 0.45
 
 # A face that fills the image has nothing around it, and may be larger than any that was learnt:
-# then parts of it may look like faces, though never surely. A small copy with a margin shows it as
-# it was learnt, with a tenth of the pixels of 640 x 480.
-_SURE = 0.8
+# then it is seen, but not surely, and parts of it may look like faces. A small copy with a margin
+# shows it as it was learnt, with a tenth of the pixels of 640 x 480.
+_SURE, _SUSPECTED = 0.8, 0.3
 _SMALL, _MARGIN = 128, 32
-_FILLING = 0.5
+_FILLING = 0.4
 """Least side of such a face, over the shorter side of the image."""
 
 
@@ -89,14 +89,15 @@ class MienDetector:
         """Find faces; see `service.core.ports.Detector`."""
         threshold = self.card.threshold if threshold is None else threshold
         boxed = letterbox(pixels, (self._side, self._side), enlarge=self._enlarge)
-        found = [self._search(boxed, threshold)]
+        found = [self._search(boxed, min(threshold, _SUSPECTED))]
         if self._tiles > 1 and max(pixels.shape[:2]) > self._side:
             found += self._search_tiles(pixels, threshold)
         sure = max(_SURE, self.card.threshold)
-        if not any((part.scores >= sure).any() for part in found):
+        if _may_be_filled(joined(found), pixels, sure):
             filling = self._filling(pixels, threshold)
-            found = [*(part.but_parts_of(filling) for part in found), filling]
-        faces = joined(found).faces(MAX_IOU)
+            found = [*(part.but_parts_of(filling, sure) for part in found), filling]
+        candidates = joined(found)
+        faces = candidates.take(candidates.scores >= threshold).faces(MAX_IOU)
         return [face for face in faces if face.box.side >= min_face_px]
 
     def _search(self, boxed: Letterbox, threshold: float) -> Candidates:
@@ -112,8 +113,7 @@ class MienDetector:
 
     def _filling(self, pixels: Pixels, threshold: float) -> Candidates:
         found = self._search(with_margin(letterbox(pixels, (_SMALL, _SMALL)), _MARGIN), threshold)
-        sides = np.sqrt(found.boxes[:, 2:].prod(axis=1))
-        return found.take(sides >= _FILLING * min(pixels.shape[:2]))
+        return found.take(_fills(found, pixels))
 
     def _candidates(self, boxed: Letterbox, threshold: float) -> Candidates:
         frame = filled_up(boxed, MULTIPLE).pixels
@@ -124,6 +124,17 @@ class MienDetector:
     def _cells(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
         (cells,) = self._session.run(IMAGE, frames, [CELLS])
         return cells
+
+
+def _may_be_filled(found: Candidates, pixels: Pixels, sure: float) -> bool:
+    """Whether a face may fill the image: one is suspected, or nothing is sure."""
+    suspected = found.scores[_fills(found, pixels) & (found.scores >= _SUSPECTED)]
+    return not ((suspected if len(suspected) else found.scores) >= sure).any()
+
+
+def _fills(found: Candidates, pixels: Pixels) -> NDArray[np.bool_]:
+    sides = np.sqrt(found.boxes[:, 2:].prod(axis=1))
+    return np.asarray(sides >= _FILLING * min(pixels.shape[:2]))
 
 
 def _try_out(card: DetectorCard, session: OrtSession, side: int) -> None:

@@ -44,8 +44,11 @@ class Candidates:
         """Some of them, in the order of `rows`."""
         return Candidates(self.boxes[rows], self.points[rows], self.scores[rows])
 
-    def but_parts_of(self, whole: Candidates) -> Candidates:
-        """Those that do not lie inside the surest box of `whole`, and those that are surer."""
+    def but_parts_of(self, whole: Candidates, sure: float) -> Candidates:
+        """Those that do not lie inside the surest box of `whole`, and those with a score of `sure`.
+
+        A face may stand before another, in a hand or on a shirt; a part is never surely one.
+        """
         if not len(whole.scores):
             return self
         best = whole.scores.argmax()
@@ -54,7 +57,7 @@ class Candidates:
         far = np.minimum(self.boxes[:, :2] + self.boxes[:, 2:], corner + size)
         shared = np.maximum(far - near, 0).prod(axis=1)
         inside = shared > _INSIDE * self.boxes[:, 2:].prod(axis=1)
-        return self.take(~inside | (self.scores > whole.scores[best]))
+        return self.take(~inside | (self.scores >= min(sure, whole.scores[best])))
 
     def faces(self, max_iou: float) -> list[Face]:
         """The best box of each face, best first; two of one face overlap by more than `max_iou`."""

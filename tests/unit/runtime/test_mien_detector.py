@@ -148,7 +148,9 @@ def test_where_nothing_is_found_a_small_copy_shows_what_fills_the_image(tmp_path
     assert detect(unsure, pixels) == []
     found = [face.box.side for face in detect(unsure, pixels, threshold=0.9)]
     assert sorted(found)[-1] == pytest.approx(5 * np.sqrt(64 * 96), rel=1e-2)
-    assert [side for side in found if 100 < side < 256] == []  # it is not asked for smaller ones
+    assert [
+        side for side in found if 100 < side < 0.4 * 512
+    ] == []  # it is not asked for smaller ones
 
 
 def test_large_groups_are_searched_in_tiles(folder: Path) -> None:
@@ -256,6 +258,24 @@ def test_ours_finds_a_face_that_fills_the_image(ours: MienDetector, astronaut: P
     (face,) = detect(ours, np.asarray(tight, np.uint8))
     np.testing.assert_allclose(face.box.center, (3 * width, 3 * height), atol=60)
     assert face.box.side > 0.75 * 6 * np.sqrt(width * height)
+
+
+@pytest.mark.parametrize("side", [480, 1600])
+def test_ours_finds_a_face_that_fills_the_image_and_a_small_one(
+    ours: MienDetector, astronaut: Pixels, side: int
+) -> None:
+    x, y, width, height = TIGHT
+    filling = cv2.resize(
+        astronaut[y : y + height, x : x + width], (round(side * width / height), side)
+    )
+    small = round(side * 0.12)
+    filling[-small:, -small:] = cv2.resize(astronaut[40:210, 140:310], (small, small))
+
+    faces = sorted(detect(ours, np.asarray(filling, np.uint8)), key=lambda face: face.box.side)
+
+    assert len(faces) == 2
+    assert faces[0].box.side < small
+    assert faces[1].box.side > 0.75 * np.sqrt(filling.shape[0] * filling.shape[1])
 
 
 @pytest.mark.parametrize("share", [0.3, 0.5, 0.7, 0.9])

@@ -85,5 +85,7 @@ def test_parts_of_a_surer_box_go() -> None:
         np.float32([[0, 0, 9, 9], [0, 0, 100, 100]]), points[:2], np.float32([0.5, 0.9])
     )
     # The second is surer than the whole, half of the third is beside it, of the last a third.
-    assert found.but_parts_of(whole).boxes.tolist() == boxes[1:].tolist()
-    assert len(found.but_parts_of(whole.take(np.zeros(2, bool))).boxes) == 4
+    assert found.but_parts_of(whole, sure=0.99).boxes.tolist() == boxes[1:].tolist()
+    assert len(found.but_parts_of(whole.take(np.zeros(2, bool)), sure=0.99).boxes) == 4
+    # What is sure stays, however sure the whole is.
+    assert len(found.but_parts_of(whole, sure=0.6).boxes) == 4
