@@ -8,8 +8,11 @@ from typing import Annotated
 import typer
 
 from export import converting, quantizing
+from training.commands import Commands
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(
+    cls=Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
+)
 
 Models = Annotated[Path, typer.Option(help="where model folders are")]
 Data = Annotated[list[str], typer.Option(help="SET=PATH, once for each set")]
@@ -22,8 +25,12 @@ def main() -> None:
 
 @app.command()
 def verify(name: str, data: Data = [], models: Models = Path("models")) -> None:  # noqa: B006
-    """Compare ONNX with Keras; then write card.json and README.md."""
+    """Compare ONNX with Keras; then write card.json and README.md.
+
+    Variants of another file than the one that is verified are removed.
+    """
     from export.readme import write_readme
+    from export.variants.folder import remove_stale
     from export.verify import verify as check
     from training.datasets import load_validation
     from training.recipe import load_recipe
@@ -35,6 +42,8 @@ def verify(name: str, data: Data = [], models: Models = Path("models")) -> None:
         f"{card.id}: sha256 {card.sha256[:12]}..., differs from Keras by at most "
         f"{card.parity.max_abs_error:.1e} over {card.parity.samples} crops"
     )
+    for stale in remove_stale(models / name, card):
+        typer.echo(f"{stale} was of another file and is removed: run `quantize {name}` again")
 
 
 @app.command()
@@ -50,6 +59,9 @@ def explain(name: str, models: Models = Path("models")) -> None:
 
     folder = models / name
     card = load_card(folder)
+    if card.variant_of is not None:
+        typer.echo(f"{name} is a variant: it is explained by {card.variant_of}", err=True)
+        raise typer.Exit(1)
     try:
         digest = write_explanation(folder)
     except UncoveredOp as error:

@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import keras
 import onnx
 
 from service.card import MODEL_FILE, InputSpec
 from service.types import Head
-from training.publish import KERAS_FILE
+from training.errors import WorkError
+from training.publish import KERAS_FILE, load_keras
 from training.recipe import Recipe
 
 OPSET = 18
@@ -45,7 +45,7 @@ class Described(Protocol):
         """By head, in the order of the probabilities."""
 
 
-class UnsupportedOp(Exception):
+class UnsupportedOp(WorkError):
     """An op of the network that ONNX does not have.
 
     Attributes:
@@ -66,6 +66,10 @@ def convert(recipe: Recipe, folder: Path) -> Path:
 
     Returns:
         The path of the ONNX file.
+
+    Raises:
+        NotPublished: there is no `model.keras`.
+        UnsupportedOp: ONNX does not have an op of the network.
     """
     model = load_keras(folder / KERAS_FILE)
 
@@ -95,11 +99,6 @@ def write_onnx(serve: Callable[[Any], list[Any]], model: Described, folder: Path
     path = folder / MODEL_FILE
     path.write_bytes(graph.SerializeToString(deterministic=True))
     return path
-
-
-def load_keras(path: Path) -> Any:
-    """The Keras model for inference, without optimizer or loss."""
-    return keras.saving.load_model(path, compile=False)
 
 
 def _exported(serve: Callable[[Any], list[Any]], model: Described) -> Any:

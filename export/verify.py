@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from export.convert import load_keras
 from export.explain import explain_sha256
-from service.card import CARD_FILE, MODEL_FILE, HeadSpec, InputSpec, Metric, ModelCard, Parity
+from service.card import CARD_FILE, MODEL_FILE, InputSpec, Metric, ModelCard, Parity
 from training.batches import whole_crops
 from training.datasets import Samples
-from training.evaluate import EVALUATION_FILE, open_session, run
+from training.errors import WorkError
+from training.evaluate import EVALUATION_FILE, Subject, check_export, open_session, run
 from training.labels import narrowed
-from training.publish import CALIBRATION_FILE, KERAS_FILE
+from training.publish import KERAS_FILE, load_keras, read_heads
 from training.recipe import Recipe
 from training.train import predict
 
@@ -26,11 +26,11 @@ BATCHES = (1, 2, 32)
 MAX_ERROR = 1e-4
 
 
-class ParityError(Exception):
+class ParityError(WorkError):
     """The ONNX file does not compute what the Keras model computes."""
 
 
-class StaleEvaluation(Exception):
+class StaleEvaluation(WorkError):
     """The figures beside the model were measured on another file."""
 
 
@@ -45,10 +45,13 @@ def verify(recipe: Recipe, folder: Path, validation: Mapping[str, Samples]) -> M
         validation: dataset -> samples; may be empty.
 
     Raises:
+        NotPublished: there is no `model.keras`, or no calibration.
+        StaleExport: recipe or calibration were changed since model.onnx was made.
         ParityError: outputs differ by more than 1e-4, or a task's accuracy differs.
         StaleEvaluation: evaluation.json belongs to another file.
     """
     keras_model = load_keras(folder / KERAS_FILE)
+    check_export(Subject(folder, recipe.input, read_heads(recipe, folder)))
     session = open_session(folder / MODEL_FILE)
     crops = [noise(recipe.input, count) for count in BATCHES]
     worst = max(_difference(keras_model, session, part) for part in crops)
@@ -97,7 +100,6 @@ def _compare(
 
 def _card(recipe: Recipe, folder: Path, parameters: int, parity: Parity) -> ModelCard:
     digest = hashlib.sha256((folder / MODEL_FILE).read_bytes()).hexdigest()
-    calibration = json.loads((folder / CALIBRATION_FILE).read_text())["heads"]
     return ModelCard(
         name=recipe.name,
         version=recipe.version,
@@ -105,14 +107,7 @@ def _card(recipe: Recipe, folder: Path, parameters: int, parity: Parity) -> Mode
         source=recipe.source,
         parameters=parameters,
         input=recipe.input,
-        heads={
-            head: HeadSpec(
-                labels=labels,
-                temperature=calibration[head]["temperature"],
-                uncertain_below=calibration[head]["uncertain_below"],
-            )
-            for head, labels in recipe.labels.items()
-        },
+        heads=read_heads(recipe, folder),
         sha256=digest,
         explain_sha256=explain_sha256(folder),
         licence=recipe.licence,

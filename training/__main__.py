@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from training import detecting, measuring
+from training.commands import Commands
 
 if TYPE_CHECKING:
     from training.datasets import Part, Samples
     from training.recipe import Recipe
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(
+    cls=Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
+)
 
 Fer2013 = Annotated[Path | None, typer.Option(help="fer2013.csv or its folder")]
 Faces = Annotated[Path | None, typer.Option(help="folder or zip")]

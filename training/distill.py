@@ -11,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,7 +18,7 @@ from service.types import Head
 from service.vision.crops import crop_face
 from training.batches import whole_crops
 from training.datasets import Part, Samples
-from training.publish import KERAS_FILE
+from training.publish import KERAS_FILE, load_keras
 from training.recipe import Distillation, Recipe, load_recipe
 from training.train import predict
 
@@ -43,7 +42,9 @@ def distil(
         plan: teachers and shares.
         models: folder of the published teachers.
     """
-    teachers = [(load_recipe(name), open_teacher(models / name)) for name in plan.teachers]
+    teachers = [
+        (load_recipe(name), load_keras(models / name / KERAS_FILE)) for name in plan.teachers
+    ]
     for parts in datasets.values():
         samples = parts["train"]
         answers: dict[Head, list[NDArray[np.float32]]] = {}
@@ -77,11 +78,6 @@ def _answers(
         outputs = predict(teacher, crops)
         result |= {head: outputs[head] for head in others}
     return result
-
-
-def open_teacher(folder: Path) -> Any:
-    """The published Keras model: crops -> {head: probabilities}."""
-    return keras.saving.load_model(folder / KERAS_FILE, compile=False)
 
 
 def _mixed(

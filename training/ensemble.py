@@ -15,8 +15,9 @@ import keras
 from keras import layers, ops
 
 from training.datasets import Part, Samples
+from training.errors import WorkError
 from training.labels import narrowed
-from training.publish import KERAS_FILE
+from training.publish import KERAS_FILE, load_keras
 from training.recipe import Recipe, load_recipe
 from training.train import fingerprints
 
@@ -24,7 +25,7 @@ FLOOR = 1e-7
 """Added before the logarithm: a probability of float32 may be 0."""
 
 
-class MemberError(Exception):
+class MemberError(WorkError):
     """A member that does not fit: it sees other crops, or knows other labels."""
 
 
@@ -63,15 +64,11 @@ class Ensemble:
 
         Raises:
             MemberError: a member's crop or labels are not the recipe's.
+            NotPublished: a member is not there.
         """
         for name in self._files:
             _check(load_recipe(name), self.recipe)
-        return mean(
-            {
-                name: keras.saving.load_model(path, compile=False)
-                for name, path in self._files.items()
-            }
-        )
+        return mean({name: load_keras(path) for name, path in self._files.items()})
 
 
 def mean(members: Mapping[str, Any]) -> Any:

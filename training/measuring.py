@@ -53,6 +53,8 @@ def evaluate(
         return
     if not data:
         raise typer.BadParameter("a model needs --data SET=PATH, a detector its SCENES")
+    if folds == 1:
+        raise typer.BadParameter("--folds 1 has no deviation: name 2 or more, or 0 for none")
     from training import tables
     from training.datasets import load_validation
     from training.evaluate import evaluate as measure
@@ -137,12 +139,16 @@ def results(
 
 
 def calibration(models: ModelFolders = [Path("models"), Path("ablations")]) -> None:  # noqa: B006
-    """List the heads whose calibration error was measured above 3 %; fails if there is one."""
+    """List the heads with a calibration error above 3 %, and the models without one.
+
+    Fails if there is any.
+    """
     from training.results.records import read_records
 
-    above = read_records(models, Path("none")).above()
-    typer.echo("\n".join(above) or "every head is calibrated")
-    raise typer.Exit(bool(above))
+    records = read_records(models, Path("none"))
+    faults = [*records.above(), *(f"{name}: not measured" for name in records.unmeasured())]
+    typer.echo("\n".join(faults) or "every head is calibrated")
+    raise typer.Exit(bool(faults))
 
 
 COMMANDS = (evaluate, photos, alignment, results, calibration)

@@ -12,11 +12,13 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from service.card import HeadSpec
 from service.types import Head
 from training import calibrate
 from training.batches import whole_crops
 from training.datasets import Samples
 from training.datasets.splits import fold_numbers
+from training.errors import WorkError
 from training.recipe import Recipe
 from training.train import predict
 
@@ -24,6 +26,13 @@ KERAS_FILE = "model.keras"
 CALIBRATION_FILE = "calibration.json"
 STRUCTURE_FILE = "model.json"
 WEIGHTS_FILE = "model.weights.h5"
+
+
+class NotPublished(WorkError):
+    """A model without what `publish` writes."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what}: train and publish the model first")
 
 
 class Trained(Protocol):
@@ -64,6 +73,39 @@ def publish(trained: Trained, models: Path) -> Path:
     record = {"recipe": recipe.name, **trained.facts, "heads": heads}
     (folder / CALIBRATION_FILE).write_text(json.dumps(record, indent=1) + "\n")
     return folder
+
+
+def load_keras(path: Path) -> Any:
+    """The Keras model for inference, without optimizer or loss.
+
+    Raises:
+        NotPublished: there is none.
+    """
+    if not path.exists():
+        raise NotPublished(f"there is no {path}")
+    return keras.saving.load_model(path, compile=False)
+
+
+def read_heads(recipe: Recipe, folder: Path) -> dict[Head, HeadSpec]:
+    """The heads of a model, as its recipe and its calibration give them.
+
+    Raises:
+        NotPublished: there is no calibration, or it lacks a head.
+    """
+    path = folder / CALIBRATION_FILE
+    if not path.exists():
+        raise NotPublished(f"there is no {path}")
+    known = json.loads(path.read_text())["heads"]
+    if missing := [head for head in recipe.labels if head not in known]:
+        raise NotPublished(f"{path} lacks {', '.join(missing)}")
+    return {
+        head: HeadSpec(
+            labels=labels,
+            temperature=known[head]["temperature"],
+            uncertain_below=known[head]["uncertain_below"],
+        )
+        for head, labels in recipe.labels.items()
+    }
 
 
 def save_apart(model: Any, folder: Path) -> None:

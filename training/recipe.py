@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from service.card import Dataset, InputSpec
 from service.types import Head
+from training.errors import WorkError
 
 FOLDER = Path(__file__).parent / "recipes"
+Plan = TypeVar("Plan", bound=BaseModel)
+
+
+class RecipeError(WorkError):
+    """A recipe that is not there, or does not hold together; names the file and what is wrong."""
 
 
 class _Part(BaseModel):
@@ -114,10 +120,9 @@ def load_recipe(name: str | Path) -> Recipe:
     anything else that both say is replaced.
 
     Raises:
-        FileNotFoundError: no such recipe.
-        pydantic.ValidationError: a field is missing, unknown or out of its range.
+        RecipeError: no such recipe, or a field is missing, unknown or out of its range.
     """
-    return Recipe.model_validate(_read(name))
+    return checked(Recipe, _read(name), name)
 
 
 def recipe_path(name: str) -> Path:
@@ -126,11 +131,39 @@ def recipe_path(name: str) -> Path:
     return there.get(name, FOLDER / f"{name}.toml")
 
 
+def read_fields(path: Path) -> dict[str, Any]:
+    """What a TOML file says.
+
+    Raises:
+        RecipeError: there is none, or it is not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise RecipeError(f"there is no recipe {path}") from error
+    except ValueError as error:
+        raise RecipeError(f"{path} is no TOML: {error}") from error
+
+
+def checked(kind: type[Plan], fields: dict[str, Any], name: str | Path) -> Plan:
+    """The fields as a recipe of a kind.
+
+    Raises:
+        RecipeError: the first field that is missing, unknown or out of its range.
+    """
+    try:
+        return kind.model_validate(fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise RecipeError(f"recipe {name}: {where}: {first['msg']}") from error
+
+
 def _read(name: str | Path) -> dict[str, Any]:
     path = Path(name)
     if path.suffix != ".toml":
         path = recipe_path(str(name))
-    fields = tomllib.loads(path.read_text())
+    fields = read_fields(path)
     base = fields.pop("extends", None)
     return fields if base is None else _merged(_read(base), fields)
 

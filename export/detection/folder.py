@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from export.convert import load_keras
 from export.detection.graph import convert, parity
 from export.detection.readme import write_readme
 from export.variants.timing import processor
@@ -32,7 +31,7 @@ from training.detection.evaluate import LARGE, evaluate, judge, table, write
 from training.detection.measure import best_threshold
 from training.detection.recipe import DetectorRecipe
 from training.detection.scenes import Scene
-from training.publish import KERAS_FILE
+from training.publish import KERAS_FILE, load_keras
 
 MAX_ERROR = 1e-3
 """Of any number of any cell: in strides, a thirtieth of a pixel at the most."""

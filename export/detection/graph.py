@@ -11,13 +11,14 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from export.convert import OPSET, load_keras
+from export.convert import OPSET
 from service.card import MODEL_FILE
 from service.runtime.detector import CELLS, IMAGE
 from service.runtime.session import OrtSession, SessionOptions
 from service.vision.cells import CHANNELS, STRIDES
 from training.detection.recipe import DetectorRecipe
 from training.networks import detector
+from training.publish import load_keras
 
 _TWICE, _ROWS, _CHANNEL = "twice", "as_rows", "one_channel"
 

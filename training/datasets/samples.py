@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 
 from service.card import Framing
 from service.types import AGE_BANDS, GENDERS, Box, Head
+from training.errors import WorkError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 
 
-class DatasetError(Exception):
+class DatasetError(WorkError):
     """A dataset that is not in its official format; names the row or file at fault."""
 
 

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from training.datasets.samples import to_gray
+from training.datasets.samples import DatasetError, to_gray
 
 Part = Literal["train", "tune", "validation"]
 """`tune` chooses epochs and recipes; `validation` is measured, and calibrates."""
@@ -55,11 +55,11 @@ def fold_numbers(
         seed: another seed is another division.
 
     Raises:
-        ValueError: fewer groups than folds, or fewer than two folds.
+        DatasetError: fewer groups than folds, or fewer than two folds.
     """
     unique, inverse = np.unique(groups, return_inverse=True)
     if not 2 <= count <= len(unique):
-        raise ValueError(f"{name}: {len(unique)} groups cannot be divided into {count} folds")
+        raise DatasetError(f"{name}: {len(unique)} groups cannot be divided into {count} folds")
     places = [_place(f"fold:{seed}:{name}:{group}") for group in unique]
     folds = np.empty(len(unique), np.int64)
     folds[np.argsort(places)] = np.arange(len(unique)) % count

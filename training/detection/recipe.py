@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from service.card import Dataset
 from training.detection.augment import Augment
-from training.recipe import Training
+from training.recipe import Training, checked, read_fields
 
 FOLDER = Path(__file__).parent / "recipes"
 
@@ -50,9 +49,8 @@ def load_recipe(name: str | Path) -> DetectorRecipe:
     """Read the recipe of this name below `recipes/`, or any TOML file by its path.
 
     Raises:
-        FileNotFoundError: no such recipe.
-        pydantic.ValidationError: a field is missing, unknown or out of its range.
+        RecipeError: no such recipe, or a field is missing, unknown or out of its range.
     """
     path = Path(name)
     path = path if path.suffix == ".toml" else FOLDER / f"{name}.toml"
-    return DetectorRecipe.model_validate(tomllib.loads(path.read_text()))
+    return checked(DetectorRecipe, read_fields(path), name)

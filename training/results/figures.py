@@ -20,7 +20,7 @@ def accuracy_section(records: Records) -> list[str]:
         cells = [entry.figure("accuracy", head, data) for head, data in tasks]
         if any(cell is not None for cell in cells):
             rows.append([name, *("" if cell is None else f"{cell:.1%}" for cell in cells)])
-    missing = [name for name, entry in records.entries.items() if not entry.evaluation]
+    missing = records.unmeasured()
     return [
         "## Accuracy",
         "",

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from service.card import ModelCard, find_models, load_card
+from training.errors import WorkError
 from training.photos import PHOTOS_FILE
 from training.publish import CALIBRATION_FILE
 from training.tables import EVALUATION_FILE
@@ -16,6 +17,10 @@ from training.tables import EVALUATION_FILE
 QUANTIZATION_FILE = "quantization.json"
 """What `python -m export quantize` writes beside a model."""
 MAX_ECE = 0.03
+
+
+class NoModels(WorkError):
+    """No folder holds a model with a card."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +66,10 @@ class Records:
         entry = self.entries.get(model)
         return entry.figure(name, head, data) if entry else None
 
+    def unmeasured(self) -> list[str]:
+        """The models without an evaluation."""
+        return [name for name, entry in self.entries.items() if not entry.evaluation]
+
     def above(self, limit: float = MAX_ECE) -> list[str]:
         """Every head that is calibrated worse than `limit` on a set."""
         return [
@@ -72,7 +81,7 @@ class Records:
 
 
 def read_records(folders: Sequence[Path], speed: Path) -> Records:
-    """Read every model with a card; a record of another file than the card's is left out.
+    """Read every model with a card; a record of another file, or of other heads, is left out.
 
     Args:
         folders: of model folders; those that are not there are passed over.
@@ -80,6 +89,7 @@ def read_records(folders: Sequence[Path], speed: Path) -> Records:
 
     Raises:
         CardInvalid: a card is not as it should be.
+        NoModels: there is none.
     """
     times = _read(speed) or {"models": {}}
     entries = {}
@@ -87,12 +97,14 @@ def read_records(folders: Sequence[Path], speed: Path) -> Records:
         card = load_card(path)
         entries[card.name] = Entry(
             card,
-            _fresh(card, _read(path / EVALUATION_FILE)),
+            _evaluation(card, _read(path / EVALUATION_FILE)),
             _fresh(card, _read(path / PHOTOS_FILE)),
             _fresh(card, times["models"].get(card.name)),
             _fresh(card, _read(path / QUANTIZATION_FILE)),
-            _read(path / CALIBRATION_FILE),
+            _calibration(card, _read(path / CALIBRATION_FILE)),
         )
+    if not entries:
+        raise NoModels(f"no model with a card in {', '.join(map(str, folders))}")
     return Records(entries, times)
 
 
@@ -102,3 +114,23 @@ def _read(path: Path) -> Any:
 
 def _fresh(card: ModelCard, record: dict[str, Any] | None) -> dict[str, Any] | None:
     return record if record and record["sha256"] == card.sha256 else None
+
+
+def _evaluation(card: ModelCard, record: dict[str, Any] | None) -> dict[str, Any] | None:
+    # Records of before thresholds were kept are taken as they are.
+    thresholds = {head: spec.uncertain_below for head, spec in card.heads.items()}
+    if record and any(
+        result.get("uncertain_below", thresholds[result["head"]]) != thresholds[result["head"]]
+        for result in record["results"]
+    ):
+        return None
+    return _fresh(card, record)
+
+
+def _calibration(card: ModelCard, record: dict[str, Any] | None) -> dict[str, Any] | None:
+    on_card = {head: (spec.temperature, spec.uncertain_below) for head, spec in card.heads.items()}
+    recorded = {
+        head: (found["temperature"], found["uncertain_below"])
+        for head, found in (record["heads"] if record else {}).items()
+    }
+    return record if recorded == on_card else None

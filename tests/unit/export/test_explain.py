@@ -20,12 +20,12 @@ from keras.src import backend
 from typer.testing import CliRunner
 
 from export.__main__ import app
-from export.convert import load_keras
 from export.explain import explain_sha256, explanation, write_explanation
 from service.card import ModelCard, find_models, load_card
 from service.runtime.haar import HaarDetector
 from service.vision.crops import crop_face
 from tests.fakes import make_model_folder
+from training.publish import load_keras
 
 # TensorFlow's tensors do not yet know NumPy 2's copy argument; Keras asks for it.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

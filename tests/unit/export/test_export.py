@@ -10,14 +10,14 @@ import numpy as np
 import onnx
 import pytest
 
-from export.convert import convert, load_keras
+from export.convert import convert
 from export.readme import write_readme
 from export.verify import ParityError, StaleEvaluation, verify
 from service.card import HeadSpec, find_models, load_card
 from tests.unit.training.makers import fusion_recipe, mini_recipe, write_faces, write_fer2013
 from training.datasets import Part, Samples, load_parts
 from training.evaluate import Subject, evaluate, open_session, run
-from training.publish import publish
+from training.publish import load_keras, publish
 from training.recipe import Recipe, load_recipe
 from training.train import Run, predict
 

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 
-from export.convert import convert, load_keras
+from export.convert import convert
 from export.foreign.folder import adopt, open_source
 from export.foreign.wish import Wish
 from export.readme import write_readme
@@ -28,7 +28,7 @@ from training import ensemble
 from training.datasets import Part, Samples, load_parts
 from training.ensemble import Ensemble
 from training.evaluate import open_session, run
-from training.publish import publish
+from training.publish import load_keras, publish
 from training.recipe import Recipe
 from training.train import Run, predict
 

@@ -11,7 +11,7 @@ from tests.unit.training.makers import mini_recipe, write_faces, write_fer2013, 
 from training import distill
 from training.batches import whole_crops
 from training.datasets import load_parts
-from training.publish import publish
+from training.publish import load_keras, publish
 from training.recipe import Distillation
 from training.train import Run, predict
 
@@ -38,7 +38,8 @@ def test_targets_move_towards_the_teacher(tmp_path: Path, monkeypatch: pytest.Mo
     distill.distil(datasets, ["emotion"], plan, tmp_path / "models")
 
     samples = datasets["fer2013"]["train"]
-    answers = predict(distill.open_teacher(folder), whole_crops(samples, recipe.input))["emotion"]
+    teacher = load_keras(folder / "model.keras")
+    answers = predict(teacher, whole_crops(samples, recipe.input))["emotion"]
     labelled = before.any(axis=1)
     assert 0 < np.count_nonzero(~labelled) <= 1
     expected = np.where(labelled[:, None], 0.75 * before + 0.25 * answers, 0)
@@ -76,6 +77,6 @@ def test_a_set_without_labels_for_a_head_learns_the_answers_alone(
             for image, box in zip(before.images, before.boxes, strict=True)
         ]
     )
-    answers = predict(distill.open_teacher(folder), crops)["emotion"]
+    answers = predict(load_keras(folder / "model.keras"), crops)["emotion"]
     np.testing.assert_allclose(targets["emotion"], 0.4 * answers, atol=1e-6)
     np.testing.assert_allclose(targets["emotion"].sum(axis=1), 0.4, atol=1e-5)

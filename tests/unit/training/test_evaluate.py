@@ -1,23 +1,33 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from numpy.typing import NDArray
 from typer.testing import CliRunner
 
-from service.card import HeadSpec
+import training.evaluate
+from service.card import Framing, HeadSpec, InputSpec
 from service.errors import CardInvalid, InferenceError
 from service.types import EMOTIONS
 from tests.fakes import make_model_folder
-from tests.unit.training.makers import write_faces
+from tests.unit.training.makers import write_faces, write_fer2013
 from training import tables
 from training.__main__ import app
-from training.datasets import Samples
+from training.batches import whole_crops
+from training.datasets import DatasetError, Samples
+from training.datasets.fer2013 import load as load_fer2013
 from training.datasets.utkface import load
-from training.evaluate import evaluate, measure, open_subject, postprocessed
+from training.evaluate import StaleExport, evaluate, measure, open_subject, postprocessed
+from training.publish import NotPublished
+from training.recipe import load_recipe
+
+MODELS = Path(__file__).parents[3] / "models"
 
 
 @pytest.fixture
@@ -60,16 +70,106 @@ def test_the_command(tmp_path: Path) -> None:
 
 def test_a_set_that_labels_nothing_of_the_model(tmp_path: Path, faces: Samples) -> None:
     folder = make_model_folder(tmp_path, heads=("emotion",), size=32)
-    with pytest.raises(ValueError, match="utkface labels none of the heads of tiny: emotion"):
+    with pytest.raises(DatasetError, match="utkface labels none of the heads of tiny: emotion"):
         evaluate(open_subject(folder), {"utkface": faces})
 
 
-def test_a_model_of_a_recipe_needs_no_card() -> None:
-    models = Path(__file__).parents[3] / "models"
-    subject = open_subject(models / "guided_fusion")
-    calibration = json.loads((models / "guided_fusion" / "calibration.json").read_text())
-    threshold = calibration["heads"]["age"]["uncertain_below"]
-    assert subject.heads["age"].uncertain_below == threshold
+def test_a_model_of_a_recipe_needs_no_card(committed: Path) -> None:
+    (committed / "card.json").unlink()
+    subject = open_subject(committed)
+    calibration = json.loads((committed / "calibration.json").read_text())
+    threshold = calibration["heads"]["emotion"]["uncertain_below"]
+    assert subject.heads["emotion"].uncertain_below == threshold
+    (committed / "calibration.json").write_text('{"heads": {}}')
+    with pytest.raises(NotPublished, match=r"calibration\.json lacks emotion: train and publish"):
+        open_subject(committed)
+
+
+@pytest.fixture
+def committed(tmp_path: Path) -> Path:
+    """A copy of a model with a recipe, without its figures."""
+    folder = tmp_path / "mini_xception_emotion"
+    folder.mkdir()
+    for name in ("card.json", "calibration.json", "model.onnx"):
+        shutil.copy(MODELS / folder.name / name, folder)
+    return folder
+
+
+def test_a_file_of_another_calibration_is_not_measured(committed: Path) -> None:
+    path = committed / "calibration.json"
+    record = json.loads(path.read_text())
+    # Published again: the graph still has the old temperature inside.
+    record["heads"]["emotion"]["temperature"] += 0.1
+    path.write_text(json.dumps(record))
+    with pytest.raises(StaleExport, match="run `python -m export convert mini_xception_emotion`"):
+        open_subject(committed)
+    # Converted since: the card is of the older file, and `verify` will write another.
+    graph = onnx.load(committed / "model.onnx")
+    graph.doc_string = "made anew"
+    onnx.save(graph, committed / "model.onnx")
+    assert open_subject(committed).heads["emotion"].temperature == pytest.approx(
+        record["heads"]["emotion"]["temperature"]
+    )
+
+
+@pytest.mark.parametrize("field", ["input", "labels"])
+def test_a_file_of_another_recipe_is_not_measured(
+    committed: Path, monkeypatch: pytest.MonkeyPatch, field: str
+) -> None:
+    recipe = load_recipe(committed.name)
+    edited = {
+        "input": recipe.input.model_copy(update={"framing": Framing(scale=1.6)}),
+        "labels": {"emotion": recipe.labels["emotion"][::-1]},
+    }
+    changed = recipe.model_copy(update={field: edited[field]})
+    monkeypatch.setattr(training.evaluate, "load_recipe", lambda name: changed)
+    with pytest.raises(StaleExport):
+        open_subject(committed)
+
+
+def test_a_threshold_is_not_in_the_graph(committed: Path, tmp_path: Path) -> None:
+    path = committed / "calibration.json"
+    record = json.loads(path.read_text())
+    record["heads"]["emotion"]["uncertain_below"] = 0.3
+    path.write_text(json.dumps(record))
+    rows = [(s % 7, s, "PublicTest") for s in range(8)]
+    faces = load_fer2013(write_fer2013(tmp_path, rows))
+    (result,) = evaluate(open_subject(committed), {"fer2013": faces})["results"]
+    assert result["uncertain_below"] == 0.3
+
+
+def test_sets_of_other_heads_are_not_run(
+    tmp_path: Path, faces: Samples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_model_folder(tmp_path, heads=("gender",), size=32)
+    emotions = replace(faces, name="fer2013", labels={"emotion": faces.labels["gender"]})
+    seen: list[Samples] = []
+
+    def crops(samples: Samples, spec: InputSpec) -> NDArray[np.uint8]:
+        seen.append(samples)
+        return whole_crops(samples, spec)
+
+    monkeypatch.setattr(training.evaluate, "whole_crops", crops)
+    record = evaluate(open_subject(folder), {"fer2013": emotions, "utkface": faces})
+    assert [result["data"] for result in record["results"]] == ["utkface"]
+    assert seen == [faces]
+
+
+def test_too_many_folds_are_refused_before_the_network_runs(
+    tmp_path: Path, faces: Samples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_model_folder(tmp_path, heads=("gender",), size=32)
+    monkeypatch.delattr(training.evaluate, "run")
+    with pytest.raises(DatasetError, match="24 groups cannot be divided into 25 folds"):
+        evaluate(open_subject(folder), {"utkface": faces}, folds=25)
+
+
+def test_one_fold_has_no_deviation(tmp_path: Path) -> None:
+    result = CliRunner().invoke(
+        app, ["evaluate", "tiny", "--data", f"utkface={tmp_path}/none", "--folds", "1"]
+    )
+    assert result.exit_code == 2
+    assert "--folds 1" in result.output
 
 
 def test_neither_recipe_nor_card(tmp_path: Path) -> None:

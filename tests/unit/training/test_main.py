@@ -21,7 +21,7 @@ def test_help(command: str) -> None:
 
 def test_unknown_recipe(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["train", str(tmp_path / "none.toml")])
-    assert isinstance(result.exception, FileNotFoundError)
+    assert (result.exit_code, result.output) == (1, f"there is no recipe {tmp_path}/none.toml\n")
 
 
 def test_an_ensemble_needs_no_training() -> None:

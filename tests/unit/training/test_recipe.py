@@ -3,9 +3,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from pydantic import ValidationError
 
-from training.recipe import FOLDER, load_recipe, recipe_path
+from training.recipe import FOLDER, RecipeError, load_recipe, recipe_path
 
 
 def write(folder: Path, name: str, text: str) -> Path:
@@ -42,12 +41,20 @@ def test_what_extends_may_itself_extend(tmp_path: Path) -> None:
 
 def test_a_misspelt_field_of_an_extension_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path, "bad", 'extends = "joint_cnn"\n[training]\nepoch = 3')
-    with pytest.raises(ValidationError, match=r"training\.epoch"):
+    with pytest.raises(RecipeError, match=r"bad\.toml: training\.epoch: Extra inputs"):
         load_recipe(path)
+
+
+def test_what_is_no_toml_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"bad\.toml is no TOML: "):
+        load_recipe(write(tmp_path, "bad", "name = "))
+    (tmp_path / "bad.toml").write_bytes(b"\xff")
+    with pytest.raises(RecipeError, match=r"bad\.toml is no TOML: "):
+        load_recipe(tmp_path / "bad.toml")
 
 
 def test_ablations_are_found_by_name() -> None:
     assert recipe_path("joint_cnn_no_dense") == FOLDER / "ablations" / "joint_cnn_no_dense.toml"
     assert recipe_path("nothing") == FOLDER / "nothing.toml"
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(RecipeError, match=r"there is no recipe .*/recipes/nothing\.toml"):
         load_recipe("nothing")

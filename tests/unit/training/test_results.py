@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -171,10 +172,35 @@ def test_heads_that_are_calibrated_badly_are_listed(models: Path, text: str) -> 
     line = "bad: gender on utkface (validation), ECE 40.0%"
     assert f"- {line}" in text
     result = CliRunner().invoke(app, ["calibration", "--models", str(models)])
-    assert (result.exit_code, result.output.strip()) == (1, line)
-    (models / "bad" / "evaluation.json").unlink()
+    assert (result.exit_code, result.output) == (1, f"{line}\nnew: not measured\n")
+    for name in ("bad", "new"):
+        shutil.rmtree(models / name)
     result = CliRunner().invoke(app, ["calibration", "--models", str(models)])
     assert (result.exit_code, result.output.strip()) == (0, "every head is calibrated")
+
+
+@pytest.mark.parametrize("command", ["calibration", "results"])
+def test_no_models_are_no_result(command: str, tmp_path: Path) -> None:
+    out = tmp_path / "results.md"
+    out.write_text("as it was")
+    flags = ["--out", str(out)] if command == "results" else []
+    result = CliRunner().invoke(app, [command, "--models", str(tmp_path / "none"), *flags])
+    assert result.exit_code == 1
+    assert result.output == f"no model with a card in {tmp_path}/none\n"
+    assert out.read_text() == "as it was"
+
+
+@pytest.mark.parametrize(("threshold", "fresh"), [(0.0, True), (0.3, False)])
+def test_records_of_another_threshold_are_no_records(
+    models: Path, threshold: float, fresh: bool
+) -> None:
+    record = evaluation("good", 9, 0.9)
+    record["results"][0]["uncertain_below"] = threshold
+    (models / "good" / "evaluation.json").write_text(json.dumps(record))
+    head = {"temperature": 1.0, "uncertain_below": threshold}
+    (models / "good" / "calibration.json").write_text(json.dumps({"heads": {"gender": head}}))
+    entry = read_records([models], models / "none").entries["good"]
+    assert (entry.evaluation is not None, entry.calibration is not None) == (fresh, fresh)
 
 
 def test_claims_targets_and_ablations_say_what_is_missing(text: str) -> None:

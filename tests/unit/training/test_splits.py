@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tests.unit.training.makers import face
+from training.datasets import DatasetError
 from training.datasets.duplicates import group_near
 from training.datasets.splits import fingerprint, fold_numbers, split
 
@@ -37,7 +38,7 @@ def test_folds_keep_groups_together_and_are_of_one_size() -> None:
 
 @pytest.mark.parametrize("count", [1, 4])
 def test_folds_that_cannot_be(count: int) -> None:
-    with pytest.raises(ValueError, match=f"3 groups cannot be divided into {count}"):
+    with pytest.raises(DatasetError, match=f"3 groups cannot be divided into {count}"):
         fold_numbers("some", np.array([0, 0, 1, 2]), count)
 
 

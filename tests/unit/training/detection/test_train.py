@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from export.convert import load_keras
 from export.detection.folder import publish
 from export.detection.graph import convert, parity
 from service.card import load_detector_card
@@ -28,6 +27,7 @@ from training.detection.recipe import FOLDER, DetectorRecipe, load_recipe
 from training.detection.scenes import Scene, scene
 from training.detection.train import DetectorRun
 from training.networks import detector
+from training.publish import load_keras
 from training.recipe import Training
 
 TINY = {"stem": [8, 8], "widths": [16, 16, 16], "blocks": [0, 0, 0]}
