@@ -6,7 +6,14 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from service.errors import CardInvalid
 from service.types import Head
@@ -140,11 +147,19 @@ class ModelCard(Card):
     task: Literal["attributes"] = "attributes"
     variant_of: Name | None = None
     """The model beside it that this one computes in fewer bits; it is explained by that one."""
+    variant_of_sha256: Sha256 | None = None
+    """Of the file that it was made of: beside another it would answer as the old weights do."""
     input: InputSpec
     heads: dict[Head, HeadSpec] = Field(min_length=1)
     explain_sha256: Sha256 | None = None
     """Of `explain.onnx`; None where the gradient of an op of the model is not known."""
     metrics: tuple[Metric, ...]
+
+    @model_validator(mode="after")
+    def _variant_of_what(self) -> ModelCard:
+        if (self.variant_of is None) != (self.variant_of_sha256 is None):
+            raise ValueError("variant_of and variant_of_sha256 go together")
+        return self
 
 
 class DetectorCard(Card):

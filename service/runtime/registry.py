@@ -26,7 +26,8 @@ class Model:
         Raises:
             CardInvalid: no card, a wrong field, or a graph that is not as the card says.
             HashMismatch: the file is not the one that the card describes.
-            ModelError: ONNX Runtime cannot load the file.
+            ModelError: ONNX Runtime cannot load the file; or it is a variant, and what it was
+                made of is not beside it.
         """
         self.card: ModelCard = load_card(folder)
         path = folder / MODEL_FILE
@@ -41,7 +42,7 @@ class Model:
         card = self.card
         if card.variant_of is not None:
             folder = folder.with_name(card.variant_of)
-            card = load_card(folder)
+            card = _base_card(card, folder)
         if card.explain_sha256 is None:
             return None
         return GradientGraph(folder, card, options, _first_classes(self._session))
@@ -88,6 +89,20 @@ def load_models(folder: Path, names: Sequence[str], options: SessionOptions) -> 
     if unknown := [name for name in names if name not in found]:
         raise ModelError(f"no model {unknown[0]!r} in {folder}; there are {', '.join(found)}")
     return {name: Model(folder / name, options) for name in names or found}
+
+
+def _base_card(variant: ModelCard, folder: Path) -> ModelCard:
+    needed = f"model {variant.name!r} is a variant of {folder.name!r}"
+    try:
+        base = load_card(folder)
+    except CardInvalid as error:
+        raise ModelError(f"{needed} and needs it beside it: {error}") from error
+    if base.sha256 != variant.variant_of_sha256:
+        raise ModelError(
+            f"{needed}, but of another {MODEL_FILE} than is there now: make it anew by "
+            f"`python -m export quantize {folder.name}`, or remove its folder"
+        )
+    return base
 
 
 def _first_classes(session: OrtSession) -> dict[str, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from service import build
 from service.build import default_options, explain_defaults, image_limits, open_analyzer
-from service.card import load_detector_card
+from service.card import load_card, load_detector_card
 from service.core.metrics import Metrics
 from service.core.pipeline import Analyzer, Options
 from service.errors import HashMismatch, ModelError, NotReady
@@ -75,13 +76,31 @@ def test_only_the_named_models_are_served(folder: Path) -> None:
         opened(folder, models=("charlie",))
 
 
+def make_variant(parent: Path, base: str) -> Path:
+    fields = {"variant_of": base, "variant_of_sha256": load_card(parent / base).sha256}
+    return make_model_folder(parent, f"{base}_int8", **fields)
+
+
 def test_a_default_gives_way_to_its_variant_unless_asked_for(tmp_path: Path) -> None:
     ours = Settings().default_models[0]
     make_model_folder(tmp_path, ours)
-    make_model_folder(tmp_path, f"{ours}_int8", variant_of=ours)
+    make_variant(tmp_path, ours)
     assert opened(tmp_path).default_heads["emotion"].name == f"{ours}_int8"
     assert opened(tmp_path, default_models=(ours,)).default_heads["emotion"].name == ours
     assert opened(tmp_path, models=(ours,)).default_heads["emotion"].name == ours
+
+
+def test_a_variant_of_what_is_not_beside_it_stops_the_start(tmp_path: Path) -> None:
+    make_model_folder(tmp_path, "tiny")
+    make_variant(tmp_path, "tiny")
+    assert list(opened(tmp_path, models=("tiny_int8",)).models) == ["tiny_int8"]
+    shutil.rmtree(tmp_path / "tiny")
+    variant = r"model 'tiny_int8' is a variant of 'tiny'"
+    with pytest.raises(ModelError, match=f"{variant} and needs it beside it: .* no readable card"):
+        opened(tmp_path)
+    make_model_folder(tmp_path, "tiny", seed=1)  # exported anew
+    with pytest.raises(ModelError, match=rf"{variant}, but of another .*`.* quantize tiny`"):
+        opened(tmp_path)
 
 
 def test_defaults_that_are_not_there_matter_only_when_asked_for(folder: Path) -> None:

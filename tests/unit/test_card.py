@@ -90,6 +90,15 @@ def test_a_wrong_field_is_named(tmp_path: Path, changes: dict[str, Any], where: 
         load_card(folder)
 
 
+@pytest.mark.parametrize("field", ["variant_of", "variant_of_sha256"])
+def test_a_variant_says_of_which_file_it_is(tmp_path: Path, field: str) -> None:
+    fields = card_fields("m") | {"variant_of": "base", "variant_of_sha256": "1" * 64}
+    assert load_card(write(tmp_path / "m", fields)).variant_of == "base"
+    del fields[field]
+    with pytest.raises(CardInvalid, match="variant_of and variant_of_sha256 go together"):
+        load_card(write(tmp_path / "n", fields | {"name": "n"}))
+
+
 @pytest.mark.parametrize("field", sorted(card_fields("m")))
 def test_no_field_may_be_missing(tmp_path: Path, field: str) -> None:
     fields = card_fields("m")

@@ -3,17 +3,21 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+from typer.testing import CliRunner
 
+from export.__main__ import app
 from export.variants import folder as variants
 from export.variants.half import to_half
 from export.variants.int8 import to_int8
 from export.variants.record import BASE, Measured, chosen, page, rows
 from export.variants.timing import Times, compare
 from service.card import load_card
+from service.errors import HashMismatch
 from service.runtime.registry import Model, load_models
 from service.runtime.session import SessionOptions
 from tests.fakes import make_model_folder
@@ -141,6 +145,7 @@ def test_a_better_variant_is_served_beside_its_model_and_goes_when_it_is_not(
     assert list(models) == ["tiny", "tiny_int8"]
     card = models["tiny_int8"].card
     assert (card.variant_of, card.heads, card.input) == ("tiny", base.heads, base.input)
+    assert card.variant_of_sha256 == base.sha256
     assert {metric.samples for metric in card.metrics} == {8}
     assert "of [tiny](../tiny/README.md)" in (tmp_path / "tiny_int8" / "README.md").read_text()
 
@@ -148,10 +153,88 @@ def test_a_better_variant_is_served_beside_its_model_and_goes_when_it_is_not(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["tiny"]
 
 
-def test_no_set_that_labels_a_head(tmp_path: Path, parts: dict[str, dict[Part, Samples]]) -> None:
-    folder = make_model_folder(tmp_path, heads=("gender",))
-    with pytest.raises(ValueError, match="no set labels gender"):
+def metric(head: str, data: str) -> dict[str, object]:
+    figures = {"name": "accuracy", "value": 0.5, "split": "validation", "samples": 9}
+    return {"head": head, "data": data, **figures}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"heads": ("gender",)}, "no set labels gender of tiny"),
+        ({"heads": ("emotion", "gender")}, "no set labels gender of tiny"),
+        (
+            {"metrics": [metric("emotion", "fer2013"), metric("emotion", "utkface")]},
+            "tiny was measured on utkface too",
+        ),
+        (
+            {"variant_of": "small", "variant_of_sha256": "1" * 64},
+            "tiny is a variant itself: name small",
+        ),
+    ],
+)
+def test_what_no_variant_is_made_of(
+    options: dict[str, Any], message: str, tmp_path: Path, parts: dict[str, dict[Part, Samples]]
+) -> None:
+    folder = make_model_folder(tmp_path, **options)
+    with pytest.raises(variants.QuantizeError, match=message):
         variants.quantize(folder, parts)
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny"]
+
+
+@pytest.mark.parametrize("with_card", [True, False])
+def test_a_folder_in_the_place_of_a_variant_is_named_before_any_work(
+    with_card: bool, tmp_path: Path, parts: dict[str, dict[Part, Samples]]
+) -> None:
+    folder = make_model_folder(tmp_path)
+    other = make_model_folder(tmp_path, "tiny_fp16")
+    if not with_card:
+        (other / "card.json").unlink()
+    with pytest.raises(variants.QuantizeError, match="tiny_fp16 is no variant of tiny"):
+        variants.quantize(folder, parts)
+    assert (other / "model.onnx").exists()
+
+
+def test_a_file_that_is_not_verified_gets_no_variant(
+    tmp_path: Path, parts: dict[str, dict[Part, Samples]]
+) -> None:
+    folder = make_model_folder(tmp_path)
+    other = make_model_folder(tmp_path, "other", seed=1)
+    shutil.copy(other / "model.onnx", folder / "model.onnx")
+    with pytest.raises(HashMismatch, match="'tiny'"):
+        variants.quantize(folder, parts)
+
+
+def test_variants_of_another_file_are_removed(tmp_path: Path) -> None:
+    folder = make_model_folder(tmp_path)
+    card = load_card(folder)
+    for kind, digest in (("int8", "1" * 64), ("fp16", card.sha256)):
+        fields = {"variant_of": "tiny", "variant_of_sha256": digest}
+        make_model_folder(tmp_path, f"tiny_{kind}", **fields)
+    assert variants.remove_stale(folder, card) == ["tiny_int8"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["tiny", "tiny_fp16"]
+
+
+def test_verify_removes_what_is_stale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    card = load_card(make_model_folder(tmp_path))
+    fields = {"variant_of": "tiny", "variant_of_sha256": "1" * 64}
+    make_model_folder(tmp_path, "tiny_int8", **fields)
+    monkeypatch.setattr("training.recipe.load_recipe", lambda name: name)
+    monkeypatch.setattr("export.verify.verify", lambda *_: card)
+    monkeypatch.setattr("export.readme.write_readme", lambda *_: None)
+    result = CliRunner().invoke(app, ["verify", "tiny", "--models", str(tmp_path)])
+    assert "tiny_int8 was of another file and is removed" in result.stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny"]
+
+
+def test_a_variant_is_not_given_a_gradient_of_its_own(tmp_path: Path) -> None:
+    fields = {"variant_of": "tiny", "variant_of_sha256": "1" * 64}
+    make_model_folder(tmp_path, "tiny_int8", **fields)
+    result = CliRunner().invoke(app, ["explain", "tiny_int8", "--models", str(tmp_path)])
+    assert (result.exit_code, result.stderr) == (
+        1,
+        "tiny_int8 is a variant: it is explained by tiny\n",
+    )
 
 
 # What is committed -----------------------------------------------------------------------------
@@ -175,6 +258,7 @@ def test_a_variant_is_explained_by_its_model(tmp_path: Path) -> None:
     (variant / "explain.onnx").unlink()
     fields = json.loads((variant / "card.json").read_text())
     fields |= {"name": variant.name, "variant_of": COMMITTED}
+    fields["variant_of_sha256"] = fields["sha256"]
     (variant / "card.json").write_text(json.dumps(fields))
     gradients = Model(variant, SessionOptions(provider="cpu")).gradients
     assert gradients is not None
