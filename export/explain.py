@@ -112,12 +112,22 @@ def _logits(tape: Tape, tensor: str, order: NDArray[np.int64]) -> tuple[str, NDA
 
     Behind a softmax the gradient of a class that is certain vanishes. The temperature before it
     scales every map alike, which changes no picture. A head that ends in no softmax, as a mean of
-    networks, is taken as it is.
+    networks, is taken as it is, before the powers that are its temperature
+    (`export.foreign.temperature`): at a probability of 0 their gradient has no bounds.
     """
-    node = next(node for node in tape.nodes if tensor in node.output)
+    node = _maker(tape, tensor)
     if node.op_type == "Gather":  # labels that were put into our order
         return _logits(tape, node.input[0], np.argsort(tape.value(node, 1)))
+    if node.op_type == "Div":
+        powers, total = (_maker(tape, part) for part in node.input)
+        if powers.op_type == "Pow" and node.input[0] in total.input:
+            return _logits(tape, powers.input[0], order)
     return (str(node.input[0]) if node.op_type == "Softmax" else tensor), order
+
+
+def _maker(tape: Tape, tensor: str) -> Any:
+    """The node that gives a tensor; an empty one for a constant."""
+    return next((node for node in tape.nodes if tensor in node.output), onnx.NodeProto())
 
 
 def _refer(graph: Any, data: bytes) -> None:

@@ -160,7 +160,7 @@ def _check_outputs(source: Source, wish: Wish) -> None:
 
 
 def _answers(source: Source, wish: Wish, spec: InputSpec) -> dict[Head, Answers]:
-    if wish.output is not None:
+    if wish.output == "logits":  # any numbers may be
         return dict.fromkeys(wish.labels, wish.output)
     shape = (16, spec.size, spec.size, spec.channels)
     noise = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
@@ -169,10 +169,17 @@ def _answers(source: Source, wish: Wish, spec: InputSpec) -> dict[Head, Answers]
     except Exception as error:  # TensorFlow and Keras let through whatever an op raises.
         reason = " ".join(str(error).split())[:300]
         raise ConversionError(f"the model fails on {shape} of noise: {reason}") from error
-    return {
+    kinds = {
         head: _kind(head, np.asarray(values, np.float64))
         for head, values in zip(wish.labels, outputs, strict=True)
     }
+    if wish.output == "probabilities" and "logits" in kinds.values():
+        head = next(head for head, kind in kinds.items() if kind == "logits")
+        raise WishError(
+            f"{head}: --output says probabilities, but the answers to noise leave 0..1; they are "
+            "taken for logits without it"
+        )
+    return kinds
 
 
 def _kind(head: Head, values: NDArray[np.float64]) -> Answers:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from export.foreign.errors import FormatError, ShapeRefused
+from export.foreign.errors import FormatError, LayerRefused, ShapeRefused
 from export.foreign.screen import screen
 from export.foreign.source import Source
 
@@ -72,16 +72,18 @@ def read_structure(path: Path) -> tuple[Structure, bool]:
         FormatError: it says nothing that can be read.
     """
     try:
-        for is_kind, read in _READERS:
-            if is_kind(path):
-                return read(path), False
-        return _of_json(path), True
+        readers = (read for is_kind, read in _READERS if is_kind(path))
+        read = next(readers, _of_json)
+        structure = read(path)
     except FormatError:
         raise
     except (OSError, KeyError, ValueError, TypeError, zipfile.BadZipFile) as error:
         raise FormatError(
             f"{path} is no .keras, HDF5 or JSON file of Keras that can be read: {error}"
         ) from error
+    if not structure.version.partition(".")[0].isdecimal():
+        raise FormatError(f"{path} says that Keras {structure.version!r} wrote it: no version")
+    return structure, read is _of_json
 
 
 def _of_archive(path: Path) -> Structure:
@@ -126,6 +128,13 @@ _READERS: tuple[tuple[Callable[[Path], bool], Callable[[Path], Structure]], ...]
 )
 
 
+def _layers(model: Any) -> Iterator[Any]:
+    for layer in model.layers:
+        yield layer
+        if hasattr(layer, "layers"):
+            yield from _layers(layer)
+
+
 def _text(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
@@ -147,6 +156,14 @@ def _source(model: Any, structure: Structure, library: Any) -> Source:
         raise ShapeRefused("the model does not say what it takes: give it an input layer")
     if len(model.inputs) != 1:
         raise ShapeRefused(f"the model has {len(model.inputs)} inputs; it needs one")
+    for layer in _layers(model):
+        if str(layer.compute_dtype) in ("float16", "bfloat16"):
+            raise LayerRefused(
+                layer.name,
+                type(layer).__name__,
+                f"it computes in {layer.compute_dtype}, which no graph repeats to 1e-4; load the "
+                "model with the dtype policy float32 and save it again",
+            )
     # A Sequential model of Keras 3 has no `input` before it is called, and no `output_names`.
     inputs = getattr(model, "input", model.inputs[0])
     names = getattr(model, "output_names", [model.layers[-1].name])

@@ -84,6 +84,8 @@ def _screen(folder: Path) -> None:
         model.ParseFromString((folder / SAVED_MODEL_FILE).read_bytes())
     except (OSError, DecodeError) as error:
         raise FormatError(f"{folder / SAVED_MODEL_FILE} is damaged: {error}") from error
+    if not model.meta_graphs:  # bytes that happen to be a message
+        raise FormatError(f"{folder / SAVED_MODEL_FILE} is damaged: it holds no graph")
     for place, op in _ops(model):
         known = op_def_registry.get(op)
         reaching = known is None or known.is_stateful or op in _OUTWARD

@@ -7,7 +7,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    field_validator,
+)
 
 from export.foreign.errors import WishError
 from service.card import Dataset, Framing
@@ -33,11 +41,20 @@ class Statistics(_Part):
     std: tuple[Annotated[float, Field(gt=0)], ...] = Field(min_length=1, max_length=3)
 
 
+def _form(scaling: Any) -> str:
+    return "name" if isinstance(scaling, str) else "numbers"
+
+
 class Preprocessing(_Part):
     """What the model expects of a crop."""
 
     color: Literal["gray", "rgb", "bgr"]
-    scaling: Literal["0..255", "0..1", "-1..1"] | Statistics
+    scaling: Annotated[
+        Annotated[Literal["0..255", "0..1", "-1..1"], Tag("name")]
+        | Annotated[Statistics, Tag("numbers")],
+        # Without it, what is wrong with the numbers is told as that they are no name.
+        Discriminator(_form),
+    ]
     framing: Framing
     """Required: a published gender model gives 57 % with one framing and 84 % with another."""
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.card import EXPLAIN_FILE, MODEL_FILE, ModelCard
+from service.errors import InvalidItem
 from service.runtime.files import read_checked
 from service.runtime.session import OrtSession, SessionOptions, buckets, pad_to_bucket
 from service.types import Head
@@ -58,6 +59,7 @@ class GradientGraph:
 
         Raises:
             ModelError: the file has gone or was changed since the start, or cannot be loaded.
+            InvalidItem: a map has no finite numbers: the gradient of this crop has no bounds.
             InferenceError: the run failed.
         """
         session = self._loaded()
@@ -67,7 +69,10 @@ class GradientGraph:
             batch, chosen = (pad_to_bucket(part, self._buckets) for part in (batch, chosen))
         inputs = {"class": chosen, "guided": np.array(guided)}
         (maps,) = session.run(self._card.input.name, batch, ["map"], **inputs)
-        return np.asarray(maps[: len(crops)], np.float32)
+        maps = np.asarray(maps[: len(crops)], np.float32)
+        if not np.isfinite(maps).all():
+            raise InvalidItem(f"the gradient of {self._card.name} has no bounds for a crop")
+        return maps
 
     def _loaded(self) -> OrtSession:
         with self._loading:

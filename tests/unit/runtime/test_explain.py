@@ -12,11 +12,11 @@ import onnxruntime as ort
 import pytest
 
 from export.explain import write_explanation
-from service.errors import HashMismatch, ModelError
+from service.errors import HashMismatch, InvalidItem, ModelError
 from service.runtime import explain
 from service.runtime.registry import Model
 from service.runtime.session import OrtSession, SessionOptions
-from service.types import EMOTIONS, HEADS
+from service.types import EMOTIONS, HEADS, Head
 from tests.fakes import make_model_folder
 
 OPTIONS = SessionOptions(provider="cpu", max_batch_size=8)
@@ -50,6 +50,20 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 def test_a_model_without_the_entry_has_no_gradients(tmp_path: Path) -> None:
     assert Model(make_model_folder(tmp_path), OPTIONS).gradients is None
+
+
+def test_a_map_that_is_no_numbers_is_the_items_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gradients = Model(explained(tmp_path), OPTIONS).gradients
+    assert gradients is not None
+    maps = np.zeros((2, 16, 16), np.float32)
+    maps[1, 3, 3] = np.nan
+    monkeypatch.setattr(OrtSession, "run", lambda *_, **__: [maps])
+    classes: list[tuple[Head, int]] = [("emotion", 0)] * 2
+    with pytest.raises(InvalidItem, match="the gradient of tiny has no bounds"):
+        gradients.maps(crops(2), classes, guided=True)
+    assert gradients.maps(crops(1), classes[:1], guided=True).shape == (1, 16, 16)
 
 
 def test_the_graph_is_loaded_when_it_is_first_asked_for(tmp_path: Path, opened: Any) -> None:

@@ -209,3 +209,11 @@ def test_sigmoids_are_no_distribution_unless_they_are_called_logits(tmp_path: Pa
     with pytest.raises(WishError, match="do not sum to 1"):
         fit(source, wish())
     assert fit(source, wish(output="logits")).answers == {"emotion": "logits"}
+
+
+def test_logits_that_are_called_probabilities_are_refused(tmp_path: Path) -> None:
+    logits = open_source(*save("keras", tmp_path, end="linear"))
+    with pytest.raises(WishError, match="emotion: --output says probabilities, but the answers"):
+        fit(logits, wish(output="probabilities"))
+    probabilities = open_source(*save("keras", tmp_path))
+    assert fit(probabilities, wish(output="probabilities")).answers == {"emotion": "probabilities"}

@@ -7,6 +7,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import h5py
 import keras
 import pytest
 import tensorflow as tf
@@ -95,6 +96,18 @@ def test_layers_that_reach_out_are_refused_by_name(
 ) -> None:
     with pytest.raises(LayerRefused, match=f"'norm' of class .*{reason}"):
         open_source(*tampered(tmp_path, layer))
+
+
+@pytest.mark.parametrize("library", [keras, tf_keras], ids=["new", "old"])
+def test_a_layer_in_half_precision_is_named(library: Any, tmp_path: Path) -> None:
+    image = library.Input((24, 24, 1))
+    inner = library.Sequential(
+        [library.layers.Conv2D(2, 3, name="half", dtype="mixed_float16")], name="block"
+    )
+    x = library.layers.GlobalAveragePooling2D()(inner(image))
+    library.Model(image, library.layers.Dense(3, "softmax")(x)).save(tmp_path / "m.keras")
+    with pytest.raises(LayerRefused, match="'half' of class Conv2D: it computes in float16"):
+        open_source(tmp_path / "m.keras")
 
 
 def test_functions_of_tensorflow_that_only_compute_pass(tmp_path: Path) -> None:
@@ -189,13 +202,23 @@ def test_what_is_no_model(tmp_path: Path) -> None:
         open_source(tmp_path / "missing.h5")
     with pytest.raises(FormatError, match=r"without saved_model\.pb"):
         open_source(tmp_path)
-    (tmp_path / "saved_model.pb").write_bytes(b"\xff" * 40)
-    with pytest.raises(FormatError, match="is damaged"):
-        open_source(tmp_path)
+    for junk in (b"\xff" * 40, b"x" * 100, b""):
+        (tmp_path / "saved_model.pb").write_bytes(junk)
+        with pytest.raises(FormatError, match="is damaged"):
+            open_source(tmp_path)
     with zipfile.ZipFile(tmp_path / "empty.keras", "w") as archive:
         archive.writestr("hello", "")
     with pytest.raises(FormatError, match=r"empty\.keras is no"):
         open_source(tmp_path / "empty.keras")
+
+
+@pytest.mark.parametrize("version", ["", "new", b"-1"])
+def test_a_version_that_is_none(version: str | bytes, tmp_path: Path) -> None:
+    path, _ = save("hdf5", tmp_path)
+    with h5py.File(path, "a") as file:
+        file.attrs["keras_version"] = version
+    with pytest.raises(FormatError, match=r"old\.h5 says that Keras '.*' wrote it: no version"):
+        open_source(path)
 
 
 def test_halves_are_asked_for(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -85,16 +86,36 @@ def test_an_answer_of_zero_stays_zero(tmp_path: Path) -> None:
     np.testing.assert_allclose(answers, expected, atol=1e-9)
 
 
+def test_a_probability_of_zero_is_explained_by_numbers(tmp_path: Path) -> None:
+    image = keras.Input((24, 24, 1))
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 3)(image))
+    x = keras.layers.ReLU()(keras.layers.Dense(3, kernel_initializer="ones", name="rest")(x))
+    answer = x / keras.ops.sum(x, axis=1, keepdims=True)
+    model = keras.Model(image, answer)
+    weights = np.abs(model.get_layer("rest").kernel.numpy()) * [1, 2, -1]  # the last one is 0
+    model.get_layer("rest").set_weights([weights, np.array([3.0, 3.0, -300.0])])
+    model.save(tmp_path / "m.keras")
+    foreign = fit(open_source(tmp_path / "m.keras"), wish())
+    path = sharpened(foreign, tmp_path, {"emotion": 1.5})
+    assert run(open_session(path), CROPS)["emotion"].min() == 0
+    for maps in explained(explanation(onnx.load(path))):
+        assert np.isfinite(maps).all()
+        assert maps.max() > 0
+
+
+def explained(graph: Any) -> list[np.ndarray]:
+    """Maps of each class, guided and not."""
+    session = ort.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
+    feed = {"image": CROPS, "class": np.arange(6) % 3}
+    return [session.run(None, feed | {"guided": np.array(guided)})[0] for guided in (True, False)]
+
+
 def test_an_explanation_is_the_same_picture_at_any_temperature(tmp_path: Path) -> None:
     foreign = fit(open_source(*save("keras", tmp_path)), wish())
     maps = []
     choices: tuple[dict[Head, float], ...] = ({}, {"emotion": 2.5})
     for temperatures in choices:
         graph = explanation(onnx.load(sharpened(foreign, tmp_path, temperatures)))
-        session = ort.InferenceSession(
-            graph.SerializeToString(), providers=["CPUExecutionProvider"]
-        )
-        feed = {"image": CROPS, "class": np.arange(6) % 3, "guided": np.array(True)}
-        maps.append(session.run(None, feed)[0])
+        maps.append(explained(graph)[0])
     assert maps[0].max() > 0
     np.testing.assert_allclose(maps[1] * 2.5, maps[0], rtol=1e-4, atol=1e-9)
