@@ -84,8 +84,9 @@ def _adopt(
     from export.foreign.folder import adopt, open_source
     from export.foreign.wish import read_wish
     from export.verify import ParityError
-    from training.datasets import load_validation
+    from training.datasets import load_validation, named_paths
 
+    named_paths(data)  # a set that is not there is told of before a network is loaded
     try:
         wish = read_wish(card, fields)
         model = open_source(path, weights)

@@ -100,7 +100,7 @@ def publish(
 def _load(
     plan: Recipe, paths: dict[str, Path | None], threads: int
 ) -> dict[str, dict[Part, Samples]]:
-    from training.datasets import load_parts
+    from training.datasets import PARTS, load_parts
 
     wanted: dict[str, Path] = {}
     for name in plan.training.per_batch:
@@ -113,7 +113,7 @@ def _load(
     from training.accelerate import set_threads
 
     set_threads(threads)
-    return {name: load_parts(name, path) for name, path in wanted.items()}
+    return {name: load_parts(name, path, PARTS) for name, path in wanted.items()}
 
 
 def _lasting(recipe: Recipe, epochs: int) -> Recipe:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +42,8 @@ def load(path: Path, votes: Path | None = None) -> Samples:
     if votes is None and (path.parent / "fer2013new.csv").exists():
         votes = path.parent / "fer2013new.csv"
     rows = list(_read(path))
+    if not rows:
+        raise DatasetError(f"{path} has no rows")
     labels = np.array([label for label, _, _ in rows], np.int64)
     images = [pixels for _, pixels, _ in rows]
     targets = one_hot(labels, len(EMOTIONS))
@@ -67,15 +70,22 @@ def _read(path: Path) -> Iterator[tuple[int, NDArray[np.uint8], str]]:
     except OSError as error:
         raise DatasetError(f"{path} cannot be read: {error.strerror}") from error
     with file:
-        reader = csv.reader(file)
-        header = next(reader, [])
+        rows = _rows(path, file)
+        _, header = next(rows, (1, []))
         if [name.strip() for name in header] != ["emotion", "pixels", "Usage"]:
             raise DatasetError(f"{path}: the first row must be emotion,pixels,Usage, not {header}")
-        for number, row in enumerate(reader, start=2):
+        for number, row in rows:
             try:
                 yield _parse(row)
             except ValueError as error:
                 raise DatasetError(f"{path}, row {number}: {error}") from error
+
+
+def _rows(path: Path, file: TextIO) -> Iterator[tuple[int, list[str]]]:
+    try:
+        yield from enumerate(csv.reader(file), start=1)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DatasetError(f"{path} is no CSV: {error}") from error
 
 
 def _parse(row: list[str]) -> tuple[int, NDArray[np.uint8], str]:

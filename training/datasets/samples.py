@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -122,7 +123,7 @@ def read_files(path: Path) -> Iterator[tuple[str, bytes]]:
     """Names and content of every image file in a folder or zip, in the order of their names.
 
     Raises:
-        DatasetError: it is neither.
+        DatasetError: it is neither, or the zip is damaged.
     """
     if path.is_dir():
         for file in sorted(path.rglob("*")):
@@ -134,7 +135,14 @@ def read_files(path: Path) -> Iterator[tuple[str, bytes]]:
     with zipfile.ZipFile(path) as archive:
         for name in sorted(archive.namelist()):
             if Path(name).suffix.lower() in IMAGE_SUFFIXES:
-                yield name, archive.read(name)
+                yield name, _unpacked(archive, name)
+
+
+def _unpacked(archive: zipfile.ZipFile, name: str) -> bytes:
+    try:
+        return archive.read(name)
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise DatasetError(f"{archive.filename}: {name} is damaged: {error}") from error
 
 
 def gender_and_age(

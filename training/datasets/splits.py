@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from training.datasets.samples import DatasetError, to_gray
 
 Part = Literal["train", "tune", "validation"]
 """`tune` chooses epochs and recipes; `validation` is measured, and calibrates."""
+PARTS: tuple[Part, ...] = get_args(Part)
 
 SPLIT_SEED = 20
 SHARES: Mapping[Part, float] = {"tune": 0.05, "validation": 0.10}

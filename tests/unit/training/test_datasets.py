@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.unit.training.makers import face, write_faces, write_fer2013, write_votes
-from training.datasets import DatasetError, load_parts, parts
+from training.datasets import DatasetError, load_sets, load_validation, parts
 from training.datasets.all_age_faces import load as load_aaf
 from training.datasets.fer2013 import load as load_fer
 from training.datasets.samples import age_band, age_targets
@@ -84,6 +85,12 @@ def test_fer2013_refuses_other_files(tmp_path: Path) -> None:
         load_fer(tmp_path)
     (tmp_path / "fer2013.csv").write_text("a,b\n")
     with pytest.raises(DatasetError, match="first row"):
+        load_fer(tmp_path)
+    write_fer2013(tmp_path, [])
+    with pytest.raises(DatasetError, match="has no rows"):
+        load_fer(tmp_path)
+    (tmp_path / "fer2013.csv").write_bytes(b"PK\xff\xfe")
+    with pytest.raises(DatasetError, match="is no CSV"):
         load_fer(tmp_path)
 
 
@@ -166,6 +173,39 @@ def test_official_parts_leave_copies_of_the_test_out(tmp_path: Path) -> None:
     assert len(result["tune"]) > 0
 
 
-def test_unknown_set(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="no dataset 'ck'"):
-        load_parts("ck", tmp_path)
+@pytest.mark.parametrize(
+    ("items", "reason"),
+    [
+        (["ck=."], "no dataset 'ck'; there are fer2013, utkface, all_age_faces"),
+        (["utkface"], "--data 'utkface' is not SET=PATH"),
+        (["utkface="], "--data 'utkface=' is not SET=PATH"),
+        (["utkface=.", "fer2013=.", "utkface=.."], "--data names utkface twice"),
+        (["utkface=/nope"], "utkface: there is no /nope"),
+    ],
+)
+def test_what_a_command_line_names_is_checked_before_it_is_read(
+    items: list[str], reason: str
+) -> None:
+    for load in (load_sets, load_validation):
+        with pytest.raises(DatasetError, match=re.escape(reason)):
+            load(items)
+
+
+def test_a_set_that_is_too_small_is_refused_by_part(tmp_path: Path) -> None:
+    path = write_fer2013(tmp_path, [(3, seed, "Training") for seed in range(60)])
+    with pytest.raises(DatasetError, match="the validation part of fer2013 is empty"):
+        load_validation([f"fer2013={path}"])
+    write_fer2013(tmp_path, [(3, 5, "PublicTest")])
+    assert len(load_validation([f"fer2013={path}"])["fer2013"]) == 1
+    with pytest.raises(DatasetError, match="the train part of fer2013 is empty"):
+        load_sets([f"fer2013={path}"])
+
+
+def test_a_damaged_zip_names_the_file(tmp_path: Path) -> None:
+    folder = write_faces(tmp_path / "utk", {"20_1_2_20170116174525125.png": 1})
+    path = Path(shutil.make_archive(str(tmp_path / "utk"), "zip", folder))
+    data = bytearray(path.read_bytes())
+    data[100:140] = bytes(40)
+    path.write_bytes(data)
+    with pytest.raises(DatasetError, match=r"utk\.zip: 20_1_2_20170116174525125\.png is damaged"):
+        load_utk(path)
