@@ -87,19 +87,19 @@ def report(
     by_class = _by_class(table)
     return {
         "samples": len(labels),
-        "accuracy": _round(right.mean()),
+        "accuracy": rounded(right.mean()),
         **_averages(by_class, table.sum(axis=1)),
-        "ece": _round(calibration_error(probabilities, labels)),
-        "uncertain_share": _round(1 - certain.mean()),
-        "certain_accuracy": _round(right[certain].mean()) if certain.any() else None,
+        "ece": rounded(calibration_error(probabilities, labels)),
+        "uncertain_share": rounded(1 - certain.mean()),
+        "certain_accuracy": rounded(right[certain].mean()) if certain.any() else None,
         "classes": {
-            name: {key: _round(values[index]) for key, values in by_class.items()}
+            name: {key: rounded(values[index]) for key, values in by_class.items()}
             | {"support": int(table[index].sum())}
             for index, name in enumerate(names)
         },
         "confusion": table.tolist(),
         "reliability": [
-            row | {key: _round(row[key]) for key in ("confidence", "accuracy")}
+            row | {key: rounded(row[key]) for key in ("confidence", "accuracy")}
             for row in reliability(probabilities, labels)
         ],
     }
@@ -135,8 +135,8 @@ def over_folds(
     reports = [report(probabilities[rows], labels[rows], names) for rows in folds]
     return {
         figure: {
-            "mean": _round(np.mean([fold[figure] for fold in reports])),
-            "deviation": _round(np.std([fold[figure] for fold in reports], ddof=1)),
+            "mean": rounded(np.mean([fold[figure] for fold in reports])),
+            "deviation": rounded(np.std([fold[figure] for fold in reports], ddof=1)),
         }
         for figure in FIGURES
     }
@@ -153,12 +153,14 @@ def _by_class(table: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
 def _averages(
     by_class: Mapping[str, NDArray[np.float64]], support: NDArray[np.int64]
 ) -> dict[str, float]:
-    macro = {f"macro_{name}": _round(by_class[name].mean()) for name in AVERAGED}
+    macro = {f"macro_{name}": rounded(by_class[name].mean()) for name in AVERAGED}
     weighted = {
-        f"weighted_{name}": _round(np.average(by_class[name], weights=support)) for name in AVERAGED
+        f"weighted_{name}": rounded(np.average(by_class[name], weights=support))
+        for name in AVERAGED
     }
     return macro | weighted
 
 
-def _round(value: Any) -> float:
-    return round(float(value), 4)
+def rounded(value: Any) -> float:
+    """A figure as records hold it: finer than any share of images, since pages round it again."""
+    return round(float(value), 8)

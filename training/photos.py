@@ -18,6 +18,7 @@ from service.vision.postprocess import to_prediction
 from training.datasets import Samples
 from training.datasets.fairface import Photo
 from training.labels import NAMES
+from training.metrics import rounded
 
 PHOTOS_FILE = "photos.json"
 BATCH = 32
@@ -105,5 +106,5 @@ def accuracy(photos: Sequence[Photo], answers: Sequence[Answers]) -> dict[Head, 
             if head in photo.labels
         ]
         if right:
-            result[head] = {"samples": len(right), "accuracy": round(float(np.mean(right)), 4)}
+            result[head] = {"samples": len(right), "accuracy": rounded(np.mean(right))}
     return result

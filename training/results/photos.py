@@ -67,7 +67,7 @@ def _boxes(records: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _compared(figures: Mapping[str, Any]) -> list[str]:
-    difference = round(figures["accuracy"] - figures["best_box_accuracy"], 4)
+    difference = round(figures["accuracy"] - figures["best_box_accuracy"], 8)
     # Each answer that differs moves the difference by at most one face, to either side.
     error = figures["other_answers"] ** 0.5 / figures["samples"]
     return [

@@ -13,12 +13,13 @@ from export.convert import convert
 from export.foreign.folder import adopt, open_source
 from export.foreign.wish import Wish
 from export.readme import write_readme
-from export.verify import verify
+from export.verify import noise, verify
 from service.card import ModelCard
 from service.types import EMOTIONS
 from tests.unit.training.makers import (
     ensemble_recipe,
     joint_recipe,
+    mien_recipe,
     mini_recipe,
     tiny_recipe,
     write_faces,
@@ -69,7 +70,7 @@ def verified(recipe: Recipe, folder: Path, datasets: Datasets) -> ModelCard:
     card = verify(recipe, folder, parts)
     assert card.explain_sha256 is not None
     write_readme(card, recipe, folder)
-    outputs = run(open_session(folder / "model.onnx"), CROPS)
+    outputs = run(open_session(folder / "model.onnx"), noise(recipe.input, 5))
     for head, spec in card.heads.items():
         assert outputs[head].shape == (5, len(spec.labels))
         np.testing.assert_allclose(outputs[head].sum(axis=1), 1, atol=1e-5)
@@ -81,10 +82,12 @@ def verified(recipe: Recipe, folder: Path, datasets: Datasets) -> ModelCard:
     [
         tiny_recipe("sequential_fcn", mirror=True),
         tiny_recipe("four_layer", name="tiny_four", mirror=True),
+        tiny_recipe("vgg", mirror=True),
+        mien_recipe(),
     ],
     ids=lambda recipe: recipe.network,
 )
-def test_emotion_families(recipe: Recipe, datasets: Datasets, models: Path) -> None:
+def test_families(recipe: Recipe, datasets: Datasets, models: Path) -> None:
     verified(recipe, published(recipe, datasets, models), datasets)
 
 

@@ -85,6 +85,8 @@ def tiny_recipe(network: str, **fields: object) -> Recipe:
         "four_layer": {"filters": (16, 16), "hidden": 16},
         "joint_cnn": {"filters": (16, 16), "dense": (16,)},
         "sequential_cnn": {"hidden": 16},
+        "vgg": {"filters": (16, 16, 32)},
+        "mien": {"stem": 16, "filters": (16, 16)},
     }
     return _recipe(
         **{
@@ -106,6 +108,16 @@ def joint_recipe(**training: object) -> Recipe:
         "joint_cnn",
         labels={"emotion": EMOTIONS[:6], "gender": GENDERS},
         training=Training.model_validate(plan | {"optimizer": "sgd", "patience": 2} | training),
+    )
+
+
+def mien_recipe() -> Recipe:
+    """Our own network on two sets: in colour, with all heads."""
+    return tiny_recipe(
+        "mien",
+        labels={"emotion": EMOTIONS, "gender": GENDERS, "age": AGE_BANDS},
+        input=InputSpec(size=32, color="rgb", framing=Framing(scale=1.125)),
+        training=Training(epochs=1, per_batch={"fer2013": 4, "utkface": 4}),
     )
 
 

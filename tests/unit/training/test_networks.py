@@ -7,7 +7,13 @@ import keras
 import numpy as np
 import pytest
 
-from tests.unit.training.makers import joint_recipe, tiny_recipe, write_faces, write_fer2013
+from tests.unit.training.makers import (
+    joint_recipe,
+    mien_recipe,
+    tiny_recipe,
+    write_faces,
+    write_fer2013,
+)
 from training import networks
 from training.datasets import Part, Samples, load_parts
 from training.recipe import FOLDER, Recipe, load_recipe
@@ -102,7 +108,9 @@ def test_fusion_variants_are_trained_alike(variant: str) -> None:
         tiny_recipe("sequential_fcn"),
         tiny_recipe("four_layer"),
         tiny_recipe("sequential_cnn"),
+        tiny_recipe("vgg"),
         joint_recipe(),
+        mien_recipe(),
     ],
     ids=lambda recipe: recipe.network,
 )
@@ -116,7 +124,8 @@ def test_every_family_trains(
     assert np.isfinite(run.epochs[0]["loss"])
     after = run.model.get_weights()
     assert not any(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
-    crops = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 1), np.uint8)
+    shape = (3, 32, 32, recipe.input.channels)
+    crops = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     for head, values in predict(model, crops).items():
         assert values.shape == (3, len(recipe.labels[head]))
         assert np.isfinite(values).all()
