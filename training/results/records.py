@@ -117,14 +117,16 @@ def _fresh(card: ModelCard, record: dict[str, Any] | None) -> dict[str, Any] | N
 
 
 def _evaluation(card: ModelCard, record: dict[str, Any] | None) -> dict[str, Any] | None:
-    # Records of before thresholds were kept are taken as they are.
-    thresholds = {head: spec.uncertain_below for head, spec in card.heads.items()}
-    if record and any(
-        result.get("uncertain_below", thresholds[result["head"]]) != thresholds[result["head"]]
-        for result in record["results"]
-    ):
-        return None
-    return _fresh(card, record)
+    fresh = _fresh(card, record)
+    return fresh if fresh and all(_as_served(card, r) for r in fresh["results"]) else None
+
+
+def _as_served(card: ModelCard, result: dict[str, Any]) -> bool:
+    # A record of before thresholds were kept is taken as it is.
+    spec = card.heads.get(result["head"])
+    return spec is not None and result.get("uncertain_below", spec.uncertain_below) == (
+        spec.uncertain_below
+    )
 
 
 def _calibration(card: ModelCard, record: dict[str, Any] | None) -> dict[str, Any] | None:
