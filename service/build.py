@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from operator import attrgetter
 from typing import TypeAlias
 
 import cv2
@@ -77,6 +78,7 @@ def _served(model: Model, settings: Settings, metrics: Metrics) -> ServedModel:
         max_batch_size=min(largest, settings.max_explain_batch_size),
         max_pending=settings.max_pending_explanations,
         observer=metrics,
+        cost=attrgetter("cost"),
     )
     return ServedModel(card, model.provider, faces, explanations, model.warm_up)
 

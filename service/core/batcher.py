@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from time import perf_counter
 from typing import Generic, Protocol, TypeVar
 
@@ -57,6 +58,7 @@ class _Entry(Generic[Item, Output]):
     item: Item
     future: asyncio.Future[Served[Output]]
     deadline: float | None
+    cost: float
     queued_at: float = field(default_factory=perf_counter)
 
     def resolve(self, served: Served[Output]) -> None:
@@ -83,6 +85,7 @@ class Batcher(Generic[Item, Output]):
         max_batch_size: int,
         max_pending: int,
         observer: BatchObserver,
+        cost: Callable[[Item], float] | None = None,
     ) -> None:
         """Make a batcher; it serves once `start` was called.
 
@@ -93,6 +96,8 @@ class Batcher(Generic[Item, Output]):
             max_batch_size: items a run takes at most.
             max_pending: items that may wait; more are refused as `Overloaded`.
             observer: told of every change.
+            cost: of an item in time, against other items. Where it is given, items that would end
+                after their deadline, at the pace of the latest runs, are refused as `Overloaded`.
         """
         self.name = name
         self._runner = runner
@@ -100,13 +105,15 @@ class Batcher(Generic[Item, Output]):
         self._max_batch_size = max_batch_size
         self._max_pending = max_pending
         self._observer = observer
+        self._cost = cost
         self._queue: deque[_Entry[Item, Output]] = deque()
         self._waiting = asyncio.Event()
         self._idle = asyncio.Event()
         self._pool = ThreadPoolExecutor(slots, thread_name_prefix=f"mien-{name}")
         self._workers: list[asyncio.Task[None]] = []
         self._running = 0
-        self._item_s = 0.0
+        self._owed = 0.0  # cost of what somebody waits for, in the queue or in a run
+        self._ran_s = self._ran_cost = 0.0  # of the latest runs, older ones by ever less
         self._closed = True
         self._failure: str | None = None
 
@@ -136,7 +143,7 @@ class Batcher(Generic[Item, Output]):
 
         Raises:
             ServiceClosed: not started, draining, stopped or failed.
-            Overloaded: no room for all of them.
+            Overloaded: no room for all of them, or no time.
         """
         if self._closed:
             raise ServiceClosed(
@@ -144,7 +151,14 @@ class Batcher(Generic[Item, Output]):
             )
         self._make_room(len(items))
         loop = asyncio.get_running_loop()
-        entries = [_Entry(item, loop.create_future(), deadline) for item in items]
+        costs = [self._cost(item) if self._cost else 1.0 for item in items]
+        self._check_time(sum(costs), deadline)
+        entries = [
+            _Entry(item, loop.create_future(), deadline, cost)
+            for item, cost in zip(items, costs, strict=True)
+        ]
+        if self._cost:
+            self._owe(entries)
         if entries:
             self._queue.extend(entries)
             self._waiting.set()
@@ -171,9 +185,10 @@ class Batcher(Generic[Item, Output]):
 
     def retry_after_s(self) -> float:
         """Seconds until the present queue is worked off, from the pace of the latest runs."""
-        shortest, longest = _RETRY_AFTER_S
-        estimate = len(self._queue) * self._item_s / self._slots
-        return min(max(estimate, shortest), longest)
+        return _retry_after(self._needed_s(sum(entry.cost for entry in self._queue)))
+
+    def _needed_s(self, cost: float) -> float:
+        return cost * self._ran_s / self._ran_cost / self._slots if self._ran_cost else 0.0
 
     def _make_room(self, count: int) -> None:
         if len(self._queue) + count > self._max_pending:
@@ -186,6 +201,27 @@ class Batcher(Generic[Item, Output]):
                 f"{self._max_pending}; {count} more do not fit",
                 retry_after_s=self.retry_after_s(),
             )
+
+    def _check_time(self, cost: float, deadline: float | None) -> None:
+        # While nothing runs all are let in: a pace that was once too slow must be found wrong.
+        if self._cost is None or deadline is None or not self._running:
+            return
+        needed_s = self._needed_s(self._owed + cost)
+        left_s = deadline - asyncio.get_running_loop().time()
+        if 0 < left_s < needed_s:  # without any time left it is the caller's deadline that is told
+            raise Overloaded(
+                f"{self.name} would be done with this in {needed_s:.1f} s, of which the caller "
+                f"has {left_s:.1f} s",
+                retry_after_s=_retry_after(needed_s - left_s),
+            )
+
+    def _owe(self, entries: Sequence[_Entry[Item, Output]]) -> None:
+        def paid(_: object, cost: float) -> None:
+            self._owed -= cost
+
+        for entry in entries:
+            self._owed += entry.cost
+            entry.future.add_done_callback(partial(paid, cost=entry.cost))
 
     async def _work(self) -> None:
         while True:
@@ -239,7 +275,7 @@ class Batcher(Generic[Item, Output]):
             self._fail(batch, error)
             return
         run_s = perf_counter() - started
-        self._note_pace(len(batch), run_s)
+        self._note_pace(batch, run_s)
         for entry, output in zip(batch, outputs, strict=True):
             entry.resolve(Served(output, started - entry.queued_at, run_s))
 
@@ -269,10 +305,11 @@ class Batcher(Generic[Item, Output]):
             if wanted := self._wanted(half):
                 await self._run(wanted)
 
-    def _note_pace(self, size: int, run_s: float) -> None:
-        self._observer.ran(self.name, size, run_s)
-        pace = run_s / size
-        self._item_s = pace if self._item_s == 0.0 else 0.8 * self._item_s + 0.2 * pace
+    def _note_pace(self, batch: Sequence[_Entry[Item, Output]], run_s: float) -> None:
+        self._observer.ran(self.name, len(batch), run_s)
+        # Summed apart, so that a long run counts for more than a short one.
+        self._ran_s = 0.8 * self._ran_s + run_s
+        self._ran_cost = 0.8 * self._ran_cost + sum(entry.cost for entry in batch)
 
     def _fail(self, entries: Sequence[_Entry[Item, Output]], error: Exception) -> None:
         if not isinstance(error, MienError):
@@ -301,3 +338,8 @@ class Batcher(Generic[Item, Output]):
             }
         )
         self._fail_pending(InferenceError(self._failure))
+
+
+def _retry_after(estimate_s: float) -> float:
+    shortest, longest = _RETRY_AFTER_S
+    return min(max(estimate_s, shortest), longest)

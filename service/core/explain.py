@@ -15,7 +15,14 @@ from service.core.prepare import Prepared
 from service.errors import InferenceError, InvalidOption
 from service.types import Box, CropItem, Head, Method, Pixels, Probabilities, Result
 from service.vision.crops import square_of
-from service.vision.saliency import Map, draw, draw_over, occlusion_map, occlusions
+from service.vision.saliency import (
+    Map,
+    draw,
+    draw_over,
+    occlusion_count,
+    occlusion_map,
+    occlusions,
+)
 
 _VIEW_SIDE = 256
 
@@ -43,6 +50,11 @@ class ExplainItem:
     method: Method
     view: Pixels | None
     """(V, V, 3) RGB, the same part of the photo, to be drawn over; None to draw the map alone."""
+
+    @property
+    def cost(self) -> float:
+        """In runs of the model on one crop; a gradient takes as long as about four of them."""
+        return 1.0 + occlusion_count(len(self.crop)) if self.method == "occlusion" else 4.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,11 @@ _STRONGEST = 99.0
 """Percentile of a map that is drawn at full strength: single pixels reach far above the rest."""
 
 
+def occlusion_count(size: int) -> int:
+    """How many `occlusions` a crop of that side has."""
+    return len(_places(size))
+
+
 def occlusions(crop: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """A crop with a square of its own mean colour laid over one place after another.
 

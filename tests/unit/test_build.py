@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
 from service import build
 from service.build import default_options, explain_defaults, image_limits, open_analyzer
 from service.card import load_card, load_detector_card
+from service.core.explain import ExplainItem
 from service.core.metrics import Metrics
 from service.core.pipeline import Analyzer, Options
 from service.errors import HashMismatch, ModelError, NotReady
@@ -151,6 +153,15 @@ def test_slots_are_one_a_core_unless_said(
     analyzer = opened(folder, slots=slots)
     assert [batcher._slots for batcher in analyzer._batchers()] == [expected] * 5
     assert cv2.getNumThreads() == 1
+
+
+def test_explanations_are_admitted_by_what_they_cost(folder: Path) -> None:
+    crop = np.zeros((16, 16, 1), np.uint8)
+    item = ExplainItem(crop, "emotion", 0, "occlusion", None)
+    model = opened(folder).models["alpha"]
+    assert model.explain._cost is not None
+    assert model.explain._cost(item) == 50
+    assert model.batcher._cost is None
 
 
 def test_limits_reach_the_batchers(folder: Path) -> None:

@@ -294,6 +294,70 @@ async def test_retry_after_follows_the_pace_and_the_queue(
     assert batcher.retry_after_s() == 60.0
 
 
+# Time ------------------------------------------------------------------------------------------
+
+
+async def ran(batcher: Batcher[Any, Any], gate: GatedRunner, items: list[int], s: float) -> None:
+    """Have the items run, in one run that seems to take `s` seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        times = iter([0.0, s])
+        patch.setattr(module, "perf_counter", lambda: next(times))
+        futures = batcher.submit(items)
+        (await gate.begun()).give()
+        await outputs(futures)
+        await settle()
+
+
+def itself(item: int) -> float:
+    return item
+
+
+async def test_work_that_would_end_too_late_is_refused_at_once(make: Make) -> None:
+    gate = GatedRunner()
+    batcher = make(gate, slots=2, max_batch_size=1, max_pending=100, cost=itself)
+    await ran(batcher, gate, [10], 20.0)  # two seconds for each unit of cost
+    now = asyncio.get_running_loop().time()
+    first = batcher.submit([3000], deadline=now + 600)  # nothing runs: it is tried
+    run = await gate.begun()
+    with pytest.raises(Overloaded, match=r"done with this in 30\d\d\.0 s, .* has \d+\.") as got:
+        batcher.submit([50], deadline=now + 600)
+    assert got.value.retry_after_s == 60.0
+    later = batcher.submit([50], deadline=now + 6000)
+    anyhow = batcher.submit([50])
+    late = batcher.submit([50], deadline=now - 1)
+    first[0].cancel()  # nobody waits for it any more
+    await settle()
+    in_time = batcher.submit([50], deadline=now + 600)
+    for _ in range(3):
+        (await gate.begun()).give()
+    run.give()
+    assert await outcomes([*later, *anyhow, *late, *in_time]) == [50, 50, DeadlineExceeded, 50]
+    await settle()
+    assert batcher._owed == 0
+
+
+async def test_without_costs_time_is_no_reason_to_refuse(make: Make) -> None:
+    gate = GatedRunner()
+    batcher = make(gate, max_batch_size=1)
+    await ran(batcher, gate, [1], 2000.0)
+    deadline = asyncio.get_running_loop().time() + 600
+    futures = batcher.submit([1, 2], deadline=deadline)
+    run = await gate.begun()
+    futures += batcher.submit([3], deadline=deadline)
+    run.give()
+    for _ in range(2):
+        (await gate.begun()).give()
+    assert await outputs(futures) == [1, 2, 3]
+
+
+async def test_a_long_run_tells_more_of_the_pace_than_a_short_one(make: Make) -> None:
+    gate = GatedRunner()
+    batcher = make(gate, max_pending=1000, cost=itself)
+    await ran(batcher, gate, [1], 10.0)  # something was loaded
+    await ran(batcher, gate, [99], 2.0)
+    assert batcher._needed_s(99.8) == pytest.approx(0.8 * 10 + 2)
+
+
 # Cancellation ----------------------------------------------------------------------------------
 
 

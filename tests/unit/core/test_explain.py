@@ -70,6 +70,13 @@ def test_a_gradient_that_is_not_there_is_not_replaced() -> None:
         Explainer(FakeModel(make_card("emo")), None, 4).run([item("gradient")])
 
 
+def test_an_item_costs_what_is_run_for_it() -> None:
+    runs = FakeModel(make_card("emo"))
+    Explainer(runs, None, 100).run([item("occlusion")])
+    assert item("occlusion").cost == len(runs.runs[0])
+    assert item("guided").cost == item("gradient").cost < 10
+
+
 def test_occlusion_shows_where_the_probability_falls() -> None:
     class Cornered(FakeModel):
         """Sees a face as long as its upper left corner is bright."""
