@@ -109,11 +109,12 @@ def _load(
             raise typer.BadParameter(f"{plan.name} learns from --{name.replace('_', '-')}")
         wanted[name] = path
 
+    loaded = {name: load_parts(name, path, PARTS) for name, path in wanted.items()}
     # TensorFlow is imported only where it is needed, and after its threads are set.
     from training.accelerate import set_threads
 
     set_threads(threads)
-    return {name: load_parts(name, path, PARTS) for name, path in wanted.items()}
+    return loaded
 
 
 def _lasting(recipe: Recipe, epochs: int) -> Recipe:
