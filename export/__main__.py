@@ -85,10 +85,12 @@ def detector(
     from export.detection.folder import publish
     from training.detecting import open_peers
     from training.detection.recipe import load_recipe
-    from training.detection.scenes import load, parts
+    from training.detection.scenes import parts
+    from training.detection.sets import load
 
     peers = open_peers(yunet, haar=haar)
-    card = publish(load_recipe(recipe), keras_file, models, parts(load(scenes)), peers)
+    found, name = parts(load(scenes)), scenes.absolute().name
+    card = publish(load_recipe(recipe), keras_file, models, name, found, peers)
     best = ", ".join(f"{m.name} {m.value:.3f}" for m in card.metrics if m.size_px == "all")
     typer.echo(
         f"{card.id}: sha256 {card.sha256[:12]}..., differs from Keras by at most "

@@ -30,40 +30,47 @@ def train_detector(
     yunet: Annotated[Path | None, typer.Option(help="finds the faces of these two sets")] = None,
     out: Annotated[Path, typer.Option(help="where run folders go")] = Path("runs"),
     seed: Annotated[int | None, typer.Option(help="instead of the recipe's")] = None,
-    epochs: Annotated[int | None, typer.Option(help="instead of the recipe's")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="instead of the recipe's")] = None,
     threads: Annotated[int, typer.Option(help="of one operation")] = 1,
 ) -> None:
     """Train a detector, or take its run up again after its last finished epoch."""
     from training.accelerate import set_threads
     from training.detection.recipe import load_recipe
-    from training.detection.scenes import load, parts
+    from training.detection.scenes import parts
+    from training.detection.sets import load
 
     plan = load_recipe(recipe)
     if epochs is not None:
         lasting = plan.training.model_copy(update={"epochs": epochs})
         plan = plan.model_copy(update={"training": lasting})
-    paths = {"utkface": utkface, "all_age_faces": all_age_faces}
-    crops = _crops({n: path for n, path in paths.items() if path}, yunet) if plan.crops else []
+    sets = {"utkface": utkface, "all_age_faces": all_age_faces}
+    paths = {name: path for name, path in sets.items() if path}
+    if plan.crops and not (paths and yunet):
+        raise typer.BadParameter(
+            "the recipe pastes faces in: --utkface or --all-age-faces, --yunet"
+        )
     scenes = parts(load(data))
+    crops = _crops(paths, yunet) if plan.crops and yunet else []
     set_threads(threads)
     from training.detection.train import DetectorRun
 
     DetectorRun(plan, scenes, out / plan.name, seed, crops).train()
 
 
-def _crops(paths: Mapping[str, Path], yunet: Path | None) -> list[Scene]:
+def _crops(paths: Mapping[str, Path], yunet: Path) -> list[Scene]:
     """The training faces of attribute sets, where YuNet finds them."""
-    from training.datasets import load_parts
+    from training.datasets import DatasetError, load_parts
     from training.detection.crops import crops
 
-    if not paths or yunet is None:
-        raise typer.BadParameter(
-            "the recipe pastes faces in: --utkface or --all-age-faces, --yunet"
-        )
     (detector,) = open_peers(yunet, haar=False).values()
-    return [
-        one for n, path in paths.items() for one in crops(load_parts(n, path)["train"], detector)
+    found = [
+        one
+        for n, path in paths.items()
+        for one in crops(load_parts(n, path, ["train"])["train"], detector)
     ]
+    if not found:
+        raise DatasetError(f"no face to paste in: {yunet} finds none in {', '.join(paths)}")
+    return found
 
 
 def open_peers(yunet: Path | None, *, haar: bool) -> dict[str, Detector]:
@@ -95,18 +102,15 @@ class Trial:
     limit: int
     mosaic: int
 
-    @property
-    def recorded(self) -> bool:
-        """Whether it is the whole part as it is, whose figures the model's folder holds."""
-        return not self.limit and self.mosaic == 1
-
 
 def evaluate_detector(folder: Path, trial: Trial) -> None:
-    """Measure `models/NAME` and its peers; the record is written where it is of the whole part."""
+    """Measure `models/NAME` and its peers, and print it: the record is `export detector`'s."""
     from service.runtime.detector import MienDetector
     from service.runtime.session import SessionOptions
-    from training.detection.evaluate import evaluate, evenly, table, write
-    from training.detection.scenes import load, mosaics, parts
+    from training.detection.enlarged import with_enlarged
+    from training.detection.evaluate import evaluate, evenly, table
+    from training.detection.scenes import mosaics, parts
+    from training.detection.sets import load
 
     options = SessionOptions(provider="cpu", threads=1)
     ours = MienDetector(folder, options=options)
@@ -117,15 +121,12 @@ def evaluate_detector(folder: Path, trial: Trial) -> None:
         detectors[f"{name}, {side} px"] = MienDetector(folder, max_side=side, options=options)
     for tiles in trial.tiles:
         detectors[f"{name}, {tiles} tiles"] = MienDetector(folder, tiles=tiles, options=options)
-    scenes = parts(load(trial.scenes))["validation"]
+    scenes = parts(load(trial.scenes), ["validation"])["validation"]
     if trial.mosaic > 1:
         scenes = mosaics(scenes, trial.mosaic)
     if trial.limit:
         scenes = list(evenly(scenes, trial.limit))
-    record = evaluate({**detectors, **trial.peers}, scenes)
-    typer.echo("\n".join(table(record)))
-    if trial.recorded:
-        write(record, ours.card, folder)
+    typer.echo("\n".join(table(evaluate({**detectors, **with_enlarged(trial.peers)}, scenes))))
 
 
 COMMANDS = (train_detector,)

@@ -31,10 +31,12 @@ def evaluate(
     ] = None,
     haar: Annotated[bool, typer.Option(help="OpenCV's cascade, beside a detector")] = True,
     max_side: Annotated[
-        list[int], typer.Option(help="a detector at this longer side too; may come twice")
+        list[int],
+        typer.Option(min=64, max=4096, help="a detector at this longer side too; may come twice"),
     ] = [],  # noqa: B006
     tiles: Annotated[
-        list[int], typer.Option(help="a detector with so many tiles too; may come twice")
+        list[int],
+        typer.Option(min=1, max=8, help="a detector with so many tiles too; may come twice"),
     ] = [],  # noqa: B006
     mosaic: Annotated[
         int, typer.Option(min=1, help="scenes in a row and rows of each picture of 1280 pixels")
@@ -44,7 +46,7 @@ def evaluate(
     """Measure `models/NAME/model.onnx` on validation parts; writes evaluation.json, .md, .png.
 
     A detector is measured on SCENES, in one run with YuNet and Haar: AP and recall by face size,
-    and time. With --limit or --mosaic it prints only.
+    and time. That is printed only: its record is what `python -m export detector` measured.
     """
     if scenes is not None:
         peers = detecting.open_peers(yunet, haar=haar)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,11 +29,13 @@ from service.runtime.detector import MienDetector
 from service.runtime.session import SessionOptions
 from service.vision.geometry import letterbox
 from training.datasets.splits import Part
-from training.detection.evaluate import LARGE, evaluate, judge, table, write
+from training.detection.enlarged import with_enlarged
+from training.detection.evaluate import LARGE, evaluate, judge, table
 from training.detection.measure import best_threshold
 from training.detection.recipe import DetectorRecipe
-from training.detection.scenes import Scene
+from training.detection.scenes import Scene, fingerprints
 from training.publish import KERAS_FILE, load_keras
+from training.tables import EVALUATION_FILE
 
 MAX_ERROR = 1e-3
 """Of any number of any cell: in strides, a thirtieth of a pixel at the most."""
@@ -44,26 +48,47 @@ def publish(
     recipe: DetectorRecipe,
     keras_file: Path,
     models: Path,
+    data: str,
     scenes: Mapping[Part, Sequence[Scene]],
     peers: Mapping[str, Detector],
 ) -> DetectorCard:
-    """Write `models/<name>` from a run's `model.keras`.
+    """Write `models/<name>` from a run's `model.keras`: all of it, or nothing.
 
     Args:
         recipe: that the run was of.
         keras_file: what it wrote.
         models: folder of model folders.
-        scenes: the tune part chooses the threshold, the validation part is measured.
+        data: name of the set.
+        scenes: its parts; tune chooses the threshold, validation is measured.
         peers: detectors to measure beside it, by name.
 
     Raises:
+        NotPublished: there is no Keras file.
         ParityError: ONNX and Keras differ by more than `MAX_ERROR`.
-        ValueError: it finds no face of the tune part.
+        NothingFound: it finds no face of the tune part.
     """
-    folder = models / recipe.name
+    models.mkdir(parents=True, exist_ok=True)
+    # Beside the others, but deeper than the service looks: what is served stays until all is there.
+    with tempfile.TemporaryDirectory(dir=models, prefix=".") as place:
+        made = Path(place) / recipe.name
+        card = _fill(made, recipe, keras_file, data, scenes, peers)
+        folder = models / recipe.name
+        folder.mkdir(exist_ok=True)
+        for file in made.iterdir():
+            file.replace(folder / file.name)
+    return card
+
+
+def _fill(
+    folder: Path,
+    recipe: DetectorRecipe,
+    keras_file: Path,
+    data: str,
+    scenes: Mapping[Part, Sequence[Scene]],
+    peers: Mapping[str, Detector],
+) -> DetectorCard:
     path = convert(recipe, keras_file, folder)
-    if keras_file.resolve() != (folder / KERAS_FILE).resolve():
-        shutil.copyfile(keras_file, folder / KERAS_FILE)
+    shutil.copyfile(keras_file, folder / KERAS_FILE)
     card = _plain_card(recipe, keras_file, path, _images(scenes["tune"]))
     _write(card, folder)
     tuned = judge(MienDetector(folder, options=CPU), scenes["tune"])
@@ -73,11 +98,11 @@ def publish(
         recipe.name: MienDetector(folder, options=CPU),
         f"{recipe.name}, nothing enlarged": MienDetector(folder, enlarge=1, options=CPU),
     }
-    record = evaluate({**ours, **peers}, scenes["validation"])
-    write(record, card, folder)
-    card = card.model_copy(update=_figures(record["detectors"][recipe.name]))
+    record = evaluate({**ours, **with_enlarged(peers)}, scenes["validation"])
+    card = card.model_copy(update=_figures(record["detectors"][recipe.name], data))
     _write(card, folder)
-    write_readme(card, recipe, table(record), folder)
+    _write_record(record, card, data, scenes, folder)
+    write_readme(card, recipe, data, table(record), folder)
     return card
 
 
@@ -110,6 +135,19 @@ def _write(card: DetectorCard, folder: Path) -> None:
     (folder / CARD_FILE).write_text(card.model_dump_json(indent=2) + "\n")
 
 
+def _write_record(
+    record: Mapping[str, Any],
+    card: DetectorCard,
+    data: str,
+    scenes: Mapping[Part, Sequence[Scene]],
+    folder: Path,
+) -> None:
+    """Write `folder/evaluation.json`: the record, and of which file and scenes it is."""
+    of = {"model": card.name, "sha256": card.sha256, "data": data}
+    whole = {**of, "splits": fingerprints(scenes.items()), **record}
+    (folder / EVALUATION_FILE).write_text(json.dumps(whole, indent=1) + "\n")
+
+
 def _images(scenes: Sequence[Scene]) -> list[NDArray[np.uint8]]:
     """Noise of several sizes, and scenes as the detector sees them, uint8 (N, H, W, 3) each."""
     rng = np.random.default_rng(0)
@@ -118,13 +156,13 @@ def _images(scenes: Sequence[Scene]) -> list[NDArray[np.uint8]]:
     return [*noise, np.stack(boxed)]
 
 
-def _figures(row: Mapping[str, Any]) -> dict[str, Any]:
+def _figures(row: Mapping[str, Any], data: str) -> dict[str, Any]:
     metrics = tuple(
         DetectionMetric(
             name=name,
             value=figures[name],
             size_px=size,
-            data="detection.zip",
+            data=data,
             split="validation",
             samples=figures["faces"],
         )

@@ -12,13 +12,14 @@ from training.photos import MIN_FACE_PX
 
 
 def write_readme(
-    card: DetectorCard, recipe: DetectorRecipe, figures: Sequence[str], folder: Path
+    card: DetectorCard, recipe: DetectorRecipe, data: str, figures: Sequence[str], folder: Path
 ) -> None:
     """Write `folder/README.md`: what the detector is, its data, figures and limits.
 
     Args:
         card: with its figures.
         recipe: that it was trained by.
+        data: name of the set.
         figures: lines of `training.detection.evaluate.table`.
         folder: of the model.
     """
@@ -28,8 +29,8 @@ def write_readme(
             _what(card),
             _input(card),
             ["## Data", "", *_data(card), ""],
-            _training(card, recipe),
-            _figures(card, figures),
+            _training(card, recipe, data),
+            _figures(card, data, figures),
             limits_section(card),
         ],
     )
@@ -70,29 +71,32 @@ def _data(card: DetectorCard) -> list[str]:
     return ["| set | terms | used for |", "|---|---|---|", *rows]
 
 
-def _training(card: DetectorCard, recipe: DetectorRecipe) -> list[str]:
+def _training(card: DetectorCard, recipe: DetectorRecipe, data: str) -> list[str]:
+    faces = " --utkface PATH --all-age-faces PATH --yunet FILE" if recipe.crops else ""
     return [
         "## Training",
         "",
         f"`training/detection/recipes/{card.name}.toml`: {recipe.training.epochs} epochs. To train "
         "and publish again:",
         "",
-        f"    python -m training train-detector PATH/detection.zip --recipe {card.name}",
-        f"    python -m export detector runs/{card.name}/model.keras PATH/detection.zip",
+        f"    python -m training train-detector PATH/{data} --recipe {card.name}{faces}",
+        f"    python -m export detector runs/{card.name}/model.keras PATH/{data} "
+        f"--recipe {card.name} --yunet FILE",
         "",
     ]
 
 
-def _figures(card: DetectorCard, figures: Sequence[str]) -> list[str]:
+def _figures(card: DetectorCard, data: str, figures: Sequence[str]) -> list[str]:
     processor = card.times[0].processor
     return [
         "## Figures",
         "",
         "Of the committed `model.onnx` as it is served, on the validation scenes, a split by "
         f"group; time of one thread on {processor}. In `drawn`, faces that only another detector "
-        "found are neither wanted nor false. Repeat with",
+        "found are neither wanted nor false. `enlarged`: small images are, as for ours. Repeat "
+        "with",
         "",
-        f"    python -m training evaluate {card.name} PATH/detection.zip",
+        f"    python -m training evaluate {card.name} PATH/{data} --yunet FILE",
         "",
         *figures,
         "",

@@ -2,7 +2,7 @@
 
 Centre sampling of FCOS (arXiv:1904.01355) with ranges of sizes that overlap. SimOTA (YOLOX,
 arXiv:2107.08430) chooses by the predictions instead, which costs a matrix of faces x cells within
-each step; this takes 0.1 ms a picture in NumPy, ahead of the step.
+each step; this takes 0.7 ms for a picture of four faces in NumPy, ahead of the step.
 """
 
 from __future__ import annotations

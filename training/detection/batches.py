@@ -15,7 +15,9 @@ from training.detection.scenes import Scene
 
 
 class SceneBatches(keras.utils.PyDataset):
-    """One epoch: each scene once, as the first of its picture, and as many crops as go with them.
+    """One epoch: each scene once at the most, as the first of its picture, and crops with them.
+
+    Scenes that do not fill a last batch are left out: others in each epoch.
 
     Args:
         recipe: size, batch and augmentation.

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
-from service.card import DetectorCard
 from service.core.ports import Detector
 from training.detection.measure import Judged, figures
 from training.detection.scenes import Scene
-from training.tables import EVALUATION_FILE
 
 LEAST_SCORE = 0.02
 """Finds of a lower score are not looked at."""
@@ -70,12 +66,6 @@ def table(record: Mapping[str, Any]) -> list[str]:
         times = [f"{row['ms'][kind]:.2f}" for kind in ("scene", "large")]
         lines.append("| " + " | ".join([name, *cells, *times]) + " |")
     return lines
-
-
-def write(record: Mapping[str, Any], card: DetectorCard, folder: Path) -> None:
-    """Write `folder/evaluation.json`: the record, and which file it is of."""
-    whole = {"model": card.name, "sha256": card.sha256, **record}
-    (folder / EVALUATION_FILE).write_text(json.dumps(whole, indent=1) + "\n")
 
 
 def evenly(scenes: Sequence[Scene], count: int) -> Sequence[Scene]:

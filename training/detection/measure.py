@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.vision.geometry import iou
+from training.errors import WorkError
 from training.photos import MIN_FACE_PX
 
 MIN_IOU = 0.5
@@ -24,6 +25,10 @@ SIZES = {
 """Name -> range of the side of a face in pixels."""
 
 Floats = NDArray[np.float32]
+
+
+class NothingFound(WorkError):
+    """A detector that finds no face, so that no threshold can be chosen for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +101,11 @@ def best_threshold(images: Sequence[Judged]) -> float:
     faces that the service reports by default: smaller ones would ask for a lower score.
 
     Raises:
-        ValueError: nothing that was found is a face.
+        NothingFound: nothing that was found is a face.
     """
     right, scores, faces = _ranked(images, MIN_FACE_PX, np.inf)
     if not right.any():
-        raise ValueError("nothing that was found is a face: train longer")
+        raise NothingFound("nothing that was found is a face: train longer")
     hits = np.cumsum(right)
     # F0.5 = 1.25 PR / (0.25 P + R), in numbers of finds.
     last = int(np.argmax(1.25 * hits / (0.25 * faces + np.arange(1, len(right) + 1))))

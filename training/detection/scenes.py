@@ -1,4 +1,4 @@
-"""Scenes with faces, read from the shared set, WIDER FACE or YOLO labels, and their parts.
+"""Scenes with faces, and their parts.
 
 A face that only another detector found (`source` is `yunet`) is mostly one that the set left out.
 To call its place background would teach the network to miss faces, so it is learnt as a face. It is
@@ -8,11 +8,8 @@ no judge, though: figures are given twice, with it counted and with it neither w
 from __future__ import annotations
 
 import hashlib
-import json
-import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -20,8 +17,8 @@ from numpy.typing import NDArray
 
 from service.types import Pixels
 from service.vision.geometry import letterbox
-from training.datasets.samples import IMAGE_SUFFIXES, DatasetError, read_files
-from training.datasets.splits import Part, split
+from training.datasets.samples import DatasetError
+from training.datasets.splits import PARTS, Part, split
 
 Floats = NDArray[np.float32]
 
@@ -60,99 +57,6 @@ class Scene:
         return np.asarray(pixels, np.uint8)
 
 
-def load(path: Path) -> list[Scene]:
-    """Read `X.zip` with `X.jsonl` beside it, a WIDER FACE list, or a folder of YOLO labels.
-
-    Raises:
-        DatasetError: it is none of these, or does not keep to its format.
-    """
-    if path.suffix == ".zip":
-        return load_lines(path)
-    return load_wider(path) if path.suffix == ".txt" else load_yolo(path)
-
-
-def load_lines(path: Path) -> list[Scene]:
-    """A zip of photos, and beside it a `.jsonl` with a line for each: file, group, faces."""
-    labels = path.with_suffix(".jsonl")
-    if not labels.exists() or not zipfile.is_zipfile(path):
-        raise DatasetError(f"{path} must be a zip file with {labels.name} beside it")
-    scenes = []
-    with zipfile.ZipFile(path) as archive:
-        for line in labels.read_text().splitlines():
-            row = json.loads(line)
-            faces = row["faces"]
-            none = [[float("nan")] * 2] * 5
-            scenes.append(
-                scene(
-                    row["file"],
-                    archive.read(row["file"]),
-                    [face["xywh"] for face in faces],
-                    points=[face.get("landmarks") or none for face in faces],
-                    doubtful=[face["source"] == "yunet" for face in faces],
-                    group=row["group"],
-                )
-            )
-    return scenes
-
-
-def load_wider(path: Path) -> list[Scene]:
-    """WIDER FACE's `wider_face_{train,val}_bbx_gt.txt`, with `WIDER_*/images` beside its folder.
-
-    Faces marked invalid, and those without width or height, are ignored ones. An event's photos
-    resemble each other and are a group.
-    """
-    part = "val" if "val" in path.name else "train"
-    folder = path.parent.parent / f"WIDER_{part}" / "images"
-    scenes = []
-    lines = iter(path.read_text().split("\n"))
-    for name in filter(None, lines):
-        try:
-            count = int(next(lines))
-            # A photo without faces still has one line, of zeros.
-            rows = [[int(n) for n in next(lines).split()] for _ in range(max(count, 1))]
-            rows = rows[:count]
-            data = (folder / name).read_bytes()
-        except (StopIteration, ValueError, OSError) as error:
-            raise DatasetError(f"{path}: {name} is not as WIDER FACE writes it: {error}") from error
-        scenes.append(
-            scene(
-                name,
-                data,
-                [row[:4] for row in rows],
-                ignored=[row[7] == 1 or min(row[2:4]) <= 0 for row in rows],
-                group=name.partition("/")[0],
-            )
-        )
-    return scenes
-
-
-def load_yolo(path: Path) -> list[Scene]:
-    """A folder of photos, and for each a text of the same name: class, middle and size in 0..1.
-
-    The text lies beside the photo, or in `labels` where the photo is in `images`; without one a
-    photo has no face. Every class is a face.
-    """
-    scenes = []
-    for name, data in read_files(path):
-        texts = [path / name, path / name.replace("images", "labels", 1)]
-        found = [text.with_suffix(".txt") for text in texts if text.with_suffix(".txt").exists()]
-        rows = found[0].read_text().split("\n") if found else []
-        try:
-            values = [[float(n) for n in row.split()[1:5]] for row in rows if row.strip()]
-            middle_size = np.array(values, np.float32).reshape(-1, 4)
-        except ValueError as error:
-            raise DatasetError(f"{found[0]} is no YOLO label file: {error}") from error
-        bare = scene(name, data, np.zeros((0, 4)))
-        if len(middle_size):
-            height, width = bare.pixels().shape[:2]
-            middle_size[:, :2] -= middle_size[:, 2:] / 2
-            middle_size *= np.array([width, height, width, height], np.float32)
-        scenes.append(scene(name, data, middle_size))
-    if not scenes:
-        raise DatasetError(f"{path} holds no image ({', '.join(IMAGE_SUFFIXES)})")
-    return scenes
-
-
 def scene(
     name: str,
     data: bytes,
@@ -179,14 +83,24 @@ def scene(
     )
 
 
-def parts(scenes: Sequence[Scene], name: str = "detection") -> dict[Part, list[Scene]]:
-    """Train, tune and validation scenes; a group's part follows from its name alone."""
+def parts(scenes: Sequence[Scene], needed: Collection[Part] = PARTS) -> dict[Part, list[Scene]]:
+    """Train, tune and validation scenes; a group's part follows from its name alone.
+
+    Raises:
+        DatasetError: a part that is needed is empty.
+    """
     # `split` takes numbers: the name's own hash, so that other scenes change nothing.
     numbers = np.array(
         [int.from_bytes(hashlib.sha256(s.group.encode()).digest()[:7], "big") for s in scenes],
         np.int64,
     )
-    return {part: [scenes[row] for row in rows] for part, rows in split(name, numbers).items()}
+    rows = split("detection", numbers)
+    found = {part: [scenes[row] for row in places] for part, places in rows.items()}
+    for part in needed:
+        if not found[part]:
+            groups = len(np.unique(numbers))
+            raise DatasetError(f"the {part} part is empty: {len(scenes)} scenes in {groups} groups")
+    return found
 
 
 def mosaics(scenes: Sequence[Scene], across: int, side: int = 1280) -> list[Scene]:
@@ -196,8 +110,13 @@ def mosaics(scenes: Sequence[Scene], across: int, side: int = 1280) -> list[Scen
         scenes: to put together; one larger than its place is shrunk, none is enlarged.
         across: scenes in a row, and rows.
         side: of a picture in pixels.
+
+    Raises:
+        DatasetError: there are too few for one picture.
     """
     count, place = across**2, side // across
+    if len(scenes) < count:
+        raise DatasetError(f"a picture of {count} scenes cannot be made of {len(scenes)}")
     return [
         _mosaic(scenes[start : start + count], across, place)
         for start in range(0, len(scenes) - count + 1, count)

@@ -17,12 +17,13 @@ from service.vision.cells import decode
 from service.vision.geometry import letterbox, nms
 from training import checkpoint
 from training.accelerate import use_fused_batch_norm
-from training.datasets.splits import Part
+from training.datasets.splits import PARTS, Part
 from training.detection.batches import SceneBatches
 from training.detection.loss import DetectorLoss
 from training.detection.measure import Judged, figures
 from training.detection.recipe import DetectorRecipe
 from training.detection.scenes import Scene, fingerprints
+from training.errors import WorkError
 from training.networks import detector
 from training.schedule import Schedule, WeightAverage
 from training.train import HISTORY, make_optimizer
@@ -31,6 +32,10 @@ KERAS_FILE = "model.keras"
 LEAST_SCORE, MAX_IOU = 0.02, 0.45
 _BATCH = 16
 _console = Console(highlight=False)
+
+
+class AnotherRun(WorkError):
+    """A folder whose run cannot be continued with what is given; says what differs."""
 
 
 class DetectorRun:
@@ -42,6 +47,9 @@ class DetectorRun:
         crops: of faces, where the recipe has some in a batch.
         folder: where checkpoint, history and `model.keras` go.
         seed: overrides the recipe's.
+
+    Raises:
+        AnotherRun: the folder's run has other scenes or another seed.
     """
 
     def __init__(
@@ -56,6 +64,7 @@ class DetectorRun:
         self.seed = recipe.training.seed if seed is None else seed
         self._train, self._tune, self._crops = scenes["train"], scenes["tune"], crops
         self.splits = fingerprints([*scenes.items(), ("crops", crops)])
+        self._refuse_another()
         folder.mkdir(parents=True, exist_ok=True)
         # One core has one run: OpenCV's threads would wait for each other.
         cv2.setNumThreads(1)
@@ -119,6 +128,21 @@ class DetectorRun:
         self.model.set_weights(held)
         return figures(judged)
 
+    def _refuse_another(self) -> None:
+        # With other scenes, what is measured might have been learnt before. Epochs, recipe and
+        # crops may change: a run is continued by them.
+        path = self.folder / HISTORY
+        if not (path.exists() and (self.folder / checkpoint.CHECKPOINT).exists()):
+            return
+        before = json.loads(path.read_text())
+        if before["seed"] != self.seed:
+            raise AnotherRun(
+                f"{path} is of seed {before['seed']}, not {self.seed}: name another --out"
+            )
+        for part in PARTS:
+            if before["splits"][part] != self.splits[part]:
+                raise AnotherRun(f"{path} is of another {part} part: name another --out")
+
     def _save(self) -> None:
         checkpoint.write(self.folder, self.model, self.average, self.epochs)
         history = {
@@ -127,7 +151,9 @@ class DetectorRun:
             "splits": self.splits,
             "epochs": self.epochs,
         }
-        (self.folder / HISTORY).write_text(json.dumps(history, indent=1) + "\n")
+        temporary = self.folder / "history.tmp.json"
+        temporary.write_text(json.dumps(history, indent=1) + "\n")
+        temporary.replace(self.folder / HISTORY)
 
 
 def _compiled(recipe: DetectorRecipe, seed: int) -> Any:

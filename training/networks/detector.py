@@ -2,7 +2,8 @@
 
 After YuNet (Wu, Peng, Yu 2023: separable blocks; a face score, a box and five points from one head
 for each stride), SCRFD (Guo et al. 2021, arXiv:2105.04714: few channels where the picture is large)
-and FCOS (Tian et al. 2019, arXiv:1904.01355: distances to the four sides instead of anchors).
+and FCOS (Tian et al. 2019, arXiv:1904.01355: each cell answers itself, without anchors; here by the
+middle and the logarithm of the size in place of the distances to the four sides).
 docs/adr/0007-detector.md has the measured times behind the widths.
 """
 

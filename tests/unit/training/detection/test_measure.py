@@ -5,6 +5,7 @@ import pytest
 
 from training.detection.measure import (
     Judged,
+    NothingFound,
     average_precision,
     best_threshold,
     figures,
@@ -74,5 +75,5 @@ def test_the_best_threshold_lies_between_faces_and_false_finds() -> None:
     places = [[0.0, 0, 20, 20], [40, 0, 20, 20], [80, 0, 20, 20], [120, 0, 20, 20]]
     found = [[*place, score] for place, score in zip(places, [0.9, 0.7, 0.5, 0.1], strict=True)]
     assert best_threshold([judged(places[:2], found)]) == 0.6
-    with pytest.raises(ValueError, match="nothing"):
+    with pytest.raises(NothingFound, match="nothing"):
         best_threshold([judged([], found[:1])])
