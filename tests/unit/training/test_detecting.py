@@ -11,29 +11,11 @@ from typer.testing import CliRunner
 from service.settings import Settings
 from tests.detectors import stub_detector
 from tests.fakes import FakeDetector
-from tests.unit.training.detection.makers import tiny_parts, tiny_scenes, write_parts
+from tests.unit.training.detection.makers import TOML, tiny_parts, tiny_scenes, write_parts
 from tests.unit.training.makers import write_faces
 from tests.yunet import stub_yunet
 from training.__main__ import app
 from training.detection.scenes import Scene
-
-TOML = """
-name = "tiny"
-version = "1.0.0"
-summary = "A tiny one."
-source = "test"
-licence = "none"
-limits = ["for tests"]
-data = []
-side = 64
-tune_side = 64
-network_options = { stem = [8, 8], widths = [16, 16, 16], blocks = [0, 0, 0] }
-[training]
-epochs = 1
-per_batch = { detection = 4 }
-warmup_epochs = 0.0
-fall_share = 0.5
-"""
 
 
 @pytest.fixture

@@ -5,14 +5,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from export.__main__ import app
 from export.detection.folder import publish
 from export.detection.readme import write_readme
 from service.card import load_detector_card
 from service.runtime.detector import MienDetector
 from service.runtime.session import SessionOptions
 from tests.fakes import FakeDetector
-from tests.unit.training.detection.makers import TINY, tiny_parts, tiny_recipe
+from tests.unit.training.detection.makers import TINY, TOML, tiny_parts, tiny_recipe, write_parts
 from training.detection.measure import NothingFound
 from training.detection.recipe import load_recipe
 from training.detection.scenes import fingerprints
@@ -64,11 +66,8 @@ def test_a_run_becomes_a_served_folder(keras_file: Path, tmp_path: Path) -> None
 
 def test_a_failed_publish_leaves_what_is_there(keras_file: Path, tmp_path: Path) -> None:
     models = tmp_path / "models"
-    with pytest.raises(NothingFound):
-        publish(tiny_recipe(), keras_file, models, "mine.zip", tiny_parts(), {})
-    assert list(models.iterdir()) == []
     folder = models / "tiny"
-    folder.mkdir()
+    folder.mkdir(parents=True)
     for name in ("card.json", "model.onnx", "model.keras", "evaluation.json", "README.md"):
         (folder / name).write_text(f"old {name}")
     with pytest.raises(NothingFound):
@@ -81,11 +80,17 @@ def test_a_failed_publish_leaves_what_is_there(keras_file: Path, tmp_path: Path)
 def test_a_detector_is_published_again_from_its_own_folder(
     keras_file: Path, tmp_path: Path
 ) -> None:
-    parts, models = tiny_parts(), tmp_path / "models"
-    first = publish(tiny_recipe(), keras_file, models, "mine.zip", parts, {})
+    models, toml = tmp_path / "models", tmp_path / "tiny.toml"
+    toml.write_text(TOML)
+    scenes = write_parts(tmp_path / "mine.zip", tiny_parts())
+    words = ["--recipe", str(toml), "--no-haar", "--models", str(models)]
+    done = CliRunner().invoke(app, ["detector", str(keras_file), str(scenes), *words])
+    assert done.exit_code == 0, done.output
+    first = load_detector_card(models / "tiny")
+    assert {metric.data for metric in first.metrics} == {"mine.zip"}
     kept = models / "tiny" / "model.keras"
     (models / "tiny" / "notes.txt").write_text("mine")
-    again = publish(tiny_recipe(), kept, models, "other.zip", parts, {})
+    again = publish(tiny_recipe(), kept, models, "other.zip", tiny_parts(), {})
     assert again.sha256 == first.sha256
     assert kept.read_bytes() == keras_file.read_bytes()
     assert load_detector_card(models / "tiny").metrics[0].data == "other.zip"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tomllib
 import zipfile
 from itertools import count
 from pathlib import Path
@@ -11,31 +12,33 @@ import cv2
 
 from tests.unit.training.makers import face
 from training.datasets import Part
-from training.detection.augment import Augment
 from training.detection.recipe import DetectorRecipe
 from training.detection.scenes import Scene, parts, scene
-from training.recipe import Training
 
-TINY = {"stem": [8, 8], "widths": [16, 16, 16], "blocks": [0, 0, 0]}
+TOML = """
+name = "tiny"
+version = "1.0.0"
+summary = "A tiny one."
+source = "test"
+licence = "none"
+limits = ["for tests"]
+data = []
+side = 64
+tune_side = 64
+network_options = { stem = [8, 8], widths = [16, 16, 16], blocks = [0, 0, 0] }
+[training]
+epochs = 1
+per_batch = { detection = 4 }
+warmup_epochs = 0.0
+fall_share = 0.5
+"""
+FIELDS = tomllib.loads(TOML)
+TINY = FIELDS["network_options"]
 
 
 def tiny_recipe(epochs: int = 2) -> DetectorRecipe:
-    return DetectorRecipe(
-        name="tiny",
-        version="1.0.0",
-        summary="A tiny one.",
-        source="test",
-        licence="none",
-        limits=("for tests",),
-        data=(),
-        network_options=TINY,
-        side=64,
-        tune_side=64,
-        augment=Augment(mosaic=0.5),
-        training=Training(
-            epochs=epochs, per_batch={"detection": 4}, warmup_epochs=0.0, fall_share=0.5
-        ),
-    )
+    training = {**FIELDS["training"], "epochs": epochs}
+    return DetectorRecipe.model_validate({**FIELDS, "training": training})
 
 
 def tiny_scenes(number: int) -> list[Scene]:
