@@ -98,7 +98,7 @@ def test_a_detector_is_published_again_from_its_own_folder(
 
 
 def test_the_page_names_all_that_its_commands_need(tmp_path: Path) -> None:
-    card = load_detector_card(Path("models") / "detector")
+    card = load_detector_card(Path(__file__).parents[4] / "models" / "detector")
     write_readme(card, load_recipe("detector"), "mine.zip", [], tmp_path)
     text = (tmp_path / "README.md").read_text()
     commands = [line.split() for line in text.splitlines() if line.startswith("    python")]
