@@ -266,7 +266,7 @@ def to_box(box: Box) -> BoxOut:
 def _landmarks(analyzed: AnalyzedFace) -> LandmarksOut | None:
     if analyzed.face.landmarks is None:
         return None
-    points = [(round(float(x), 2), round(float(y), 2)) for x, y in analyzed.face.landmarks]
+    points = [(round(x, 2), round(y, 2)) for x, y in analyzed.face.landmarks.tolist()]
     return LandmarksOut(**dict(zip(LandmarksOut.model_fields, points, strict=True)))
 
 
