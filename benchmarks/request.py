@@ -20,10 +20,12 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from prometheus_client import CollectorRegistry
 from rich.console import Console
 from rich.table import Table
 
-from service.build import open_detector
+from service.build import open_analyzer, open_detector
+from service.core.metrics import Metrics
 from service.runtime.registry import load_models
 from service.runtime.session import SessionOptions
 from service.settings import Settings
@@ -84,7 +86,9 @@ def _bare(photo: bytes) -> Callable[[], None]:
     settings = Settings()
     cv2.setNumThreads(1)
     detector = open_detector(settings)
-    names = settings.default_models
+    # The very models that are served: on the CPU the variants of the defaults.
+    served = open_analyzer(settings, Metrics(CollectorRegistry())).default_heads
+    names = sorted({card.name for card in served.values()})
     models = load_models(settings.models_dir, names, SessionOptions("cpu"))
     for model in models.values():
         model.warm_up()

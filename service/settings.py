@@ -72,7 +72,7 @@ class Settings(BaseSettings):
     )
     models: Names = Field((), description="Models to serve; empty for all in the folder.")
     default_models: Names = Field(
-        ("vgg_emotion", "vgg_gender_age"),
+        ("mien",),
         description="A head's default is the first of these that has it, else any model.",
     )
     provider: Literal["auto", "cpu", "cuda"] = Field(

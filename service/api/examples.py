@@ -49,9 +49,9 @@ ANALYZE: dict[str, Any] = {
     ],
     "models": {
         "detector": "detector@1.0.0",
-        "emotion": "vgg_emotion_int8@1.0.0",
-        "gender": "vgg_gender_age_int8@1.0.0",
-        "age": "vgg_gender_age_int8@1.0.0",
+        "emotion": "mien_int8@1.0.0",
+        "gender": "mien_int8@1.0.0",
+        "age": "mien_int8@1.0.0",
     },
     "timings_ms": {"decode": 1.2, "detect": 3.4, "queue": 0.2, "infer": 0.9, "total": 6.0},
 }
