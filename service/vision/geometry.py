@@ -63,12 +63,22 @@ def letterbox(
     height, width = pixels.shape[:2]
     inner = working_size(pixels, bounds, enlarge)
     if inner != (width, height):
-        how = cv2.INTER_AREA if inner[0] < width else cv2.INTER_LINEAR
-        pixels = np.asarray(cv2.resize(pixels, inner, interpolation=how), np.uint8)
+        pixels = _resized(pixels, inner)
     scale = inner[0] / width, inner[1] / height
     if frame is not None and frame != inner:
         pixels = _bordered(pixels, right=frame[0] - inner[0], bottom=frame[1] - inner[1])
     return Letterbox(pixels, scale)
+
+
+def _resized(pixels: Pixels, size: tuple[int, int]) -> Pixels:
+    """At another (width, height); what is shrunk is averaged."""
+    how = cv2.INTER_AREA if size[0] < pixels.shape[1] else cv2.INTER_LINEAR
+    # OpenCV halves a picture several times as fast as it averages over any other area.
+    while pixels.shape[1] >= 2 * size[0] and pixels.shape[0] >= 2 * size[1]:
+        half = pixels.shape[1] // 2, pixels.shape[0] // 2
+        pixels = np.asarray(cv2.resize(pixels, half, interpolation=cv2.INTER_AREA), np.uint8)
+        how = cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(pixels, size, interpolation=how), np.uint8)
 
 
 def with_margin(boxed: Letterbox, margin: int) -> Letterbox:
