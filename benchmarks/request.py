@@ -104,17 +104,12 @@ def _bare(photo: bytes) -> Callable[[], None]:
 
 
 def in_turns(*calls: Callable[[], None]) -> list[list[float]]:
-    """Seconds that each call took, round by round.
-
-    Each is made once untimed before: the one whose turn it was leaves the caches full of something
-    else, and a server that is in use answers one request after another.
-    """
+    """Seconds that each call took, round by round."""
     times: list[list[float]] = [[] for _ in calls]
     for call in calls * 10:
         call()
     for _ in range(ROUNDS):
         for call, taken in zip(calls, times, strict=True):
-            call()
             started = time.perf_counter()
             call()
             taken.append(time.perf_counter() - started)
