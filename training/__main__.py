@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from training.datasets import Part, Samples
     from training.recipe import Recipe
 
+ANSWERS = "answers"
+"""Of teachers, beside the folders of the runs."""
+
 app = typer.Typer(
     cls=Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
 )
@@ -57,7 +60,7 @@ def train(
     if plan.distillation:
         from training.distill import distil
 
-        distil(datasets, plan.labels.keys(), plan.distillation, models)
+        distil(datasets, plan.labels.keys(), plan.distillation, models, out / ANSWERS)
     from training.train import Run
 
     Run(plan, datasets, out / plan.name, seed).train()

@@ -6,8 +6,11 @@ of a raised temperature: they were trained on soft votes and are soft already.
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Collection, Mapping
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +21,7 @@ from service.types import Head
 from service.vision.crops import crop_face
 from training.batches import whole_crops
 from training.datasets import Part, Samples
-from training.publish import KERAS_FILE, load_keras
+from training.publish import KERAS_FILE, load_keras, published_file
 from training.recipe import Distillation, Recipe, load_recipe
 from training.train import predict
 
@@ -28,6 +31,7 @@ def distil(
     heads: Collection[Head],
     plan: Distillation,
     models: Path,
+    answers_dir: Path,
 ) -> None:
     """Move the targets of the training parts `plan.share` of the way to the teachers' mean answer.
 
@@ -41,15 +45,14 @@ def distil(
         heads: of the student.
         plan: teachers and shares.
         models: folder of the published teachers.
+        answers_dir: where their answers are kept, for the next student or the next start.
     """
-    teachers = [
-        (load_recipe(name), load_keras(models / name / KERAS_FILE)) for name in plan.teachers
-    ]
+    teachers = [_Teacher(name, models, answers_dir) for name in plan.teachers]
     for parts in datasets.values():
         samples = parts["train"]
         answers: dict[Head, list[NDArray[np.float32]]] = {}
-        for recipe, teacher in teachers:
-            for head, values in _answers(samples, heads, recipe, teacher, plan).items():
+        for teacher in teachers:
+            for head, values in _answers(samples, heads, teacher, plan).items():
                 answers.setdefault(head, []).append(values)
         targets = dict(samples.targets)
         for head, given in answers.items():
@@ -61,21 +64,50 @@ def distil(
         parts["train"] = replace(samples, targets=targets, framing=own)
 
 
+class _Teacher:
+    """A published model; a VGG takes minutes for a set, so what it answered is kept in a file."""
+
+    def __init__(self, name: str, models: Path, answers_dir: Path) -> None:
+        self.recipe: Recipe = load_recipe(name)
+        self._path = models / name / KERAS_FILE
+        self._answers_dir = answers_dir
+
+    @cached_property
+    def _model(self) -> Any:
+        return load_keras(self._path)
+
+    def answers(self, crops: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        """Its probabilities by head, float32 (N, K), for crops uint8 (N, S, S, C)."""
+        key = hashlib.sha256(published_file(self._path).read_bytes())
+        key.update(crops.data)
+        path = self._answers_dir / f"{self.recipe.name}-{key.hexdigest()[:32]}.npz"
+        if path.exists():
+            with np.load(path) as saved:
+                return dict(saved)
+        outputs = predict(self._model, crops)
+        self._answers_dir.mkdir(parents=True, exist_ok=True)
+        # Runs side by side may share the folder: a file is there whole or not at all.
+        temporary = path.with_suffix(f".{os.getpid()}.npz")
+        np.savez(temporary, **outputs)
+        os.replace(temporary, path)
+        return outputs
+
+
 def _answers(
-    samples: Samples, heads: Collection[Head], recipe: Recipe, teacher: Any, plan: Distillation
+    samples: Samples, heads: Collection[Head], teacher: _Teacher, plan: Distillation
 ) -> dict[Head, NDArray[np.float32]]:
     """Of the heads that the set labels; of all where what it does not label is learnt too."""
-    known = recipe.labels.keys() & heads
+    known = teacher.recipe.labels.keys() & heads
     labelled = samples.targets.keys() & known
     result = {}
     if labelled:
-        outputs = predict(teacher, whole_crops(samples, recipe.input))
+        outputs = teacher.answers(whole_crops(samples, teacher.recipe.input))
         result = {head: outputs[head] for head in labelled}
     if plan.unlabelled and (others := known - labelled):
         # Here the teacher knows no set like this one: it is shown the faces as it is served them.
         pairs = zip(samples.images, samples.boxes, strict=True)
-        crops = np.stack([crop_face(image, box, recipe.input) for image, box in pairs])
-        outputs = predict(teacher, crops)
+        crops = np.stack([crop_face(image, box, teacher.recipe.input) for image, box in pairs])
+        outputs = teacher.answers(crops)
         result |= {head: outputs[head] for head in others}
     return result
 

@@ -75,15 +75,24 @@ def publish(trained: Trained, models: Path) -> Path:
     return folder
 
 
+def published_file(path: Path) -> Path:
+    """The path itself.
+
+    Raises:
+        NotPublished: there is nothing.
+    """
+    if not path.exists():
+        raise NotPublished(f"there is no {path}")
+    return path
+
+
 def load_keras(path: Path) -> Any:
     """The Keras model for inference, without optimizer or loss.
 
     Raises:
         NotPublished: there is none.
     """
-    if not path.exists():
-        raise NotPublished(f"there is no {path}")
-    return keras.saving.load_model(path, compile=False)
+    return keras.saving.load_model(published_file(path), compile=False)
 
 
 def read_heads(recipe: Recipe, folder: Path) -> dict[Head, HeadSpec]:
@@ -92,9 +101,7 @@ def read_heads(recipe: Recipe, folder: Path) -> dict[Head, HeadSpec]:
     Raises:
         NotPublished: there is no calibration, or it lacks a head.
     """
-    path = folder / CALIBRATION_FILE
-    if not path.exists():
-        raise NotPublished(f"there is no {path}")
+    path = published_file(folder / CALIBRATION_FILE)
     known = json.loads(path.read_text())["heads"]
     if missing := [head for head in recipe.labels if head not in known]:
         raise NotPublished(f"{path} lacks {', '.join(missing)}")

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from service.types import EMOTIONS
 from service.vision.crops import crop_face
@@ -35,7 +37,7 @@ def test_targets_move_towards_the_teacher(tmp_path: Path, monkeypatch: pytest.Mo
     before = datasets["fer2013"]["train"].targets["emotion"]
     held = datasets["fer2013"]["tune"].targets["emotion"]
     plan = Distillation(teachers=(recipe.name,), share=0.25)
-    distill.distil(datasets, ["emotion"], plan, tmp_path / "models")
+    distill.distil(datasets, ["emotion"], plan, tmp_path / "models", tmp_path / "answers")
 
     samples = datasets["fer2013"]["train"]
     teacher = load_keras(folder / "model.keras")
@@ -46,6 +48,41 @@ def test_targets_move_towards_the_teacher(tmp_path: Path, monkeypatch: pytest.Mo
     np.testing.assert_allclose(samples.targets["emotion"], expected, atol=1e-6)
     assert samples.targets["emotion"].shape == (len(samples), len(EMOTIONS))
     assert datasets["fer2013"]["tune"].targets["emotion"] is held
+
+
+def test_a_teacher_is_asked_once_as_long_as_it_and_the_crops_are_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [(seed % 7, seed, "Training") for seed in range(30)]
+    rows += [(seed % 7, seed, "PublicTest") for seed in range(90, 99)]
+    path = write_fer2013(tmp_path, rows)
+    recipe = mini_recipe(epochs=1)
+    run = Run(recipe, {"fer2013": load_parts("fer2013", path)}, tmp_path / "run")
+    monkeypatch.setattr(distill, "load_recipe", lambda name: recipe)
+    asked = []
+
+    def counted(model: Any, crops: NDArray[np.uint8]) -> dict[str, Any]:
+        asked.append(len(crops))
+        return predict(model, crops)
+
+    monkeypatch.setattr(distill, "predict", counted)
+
+    def student() -> NDArray[np.float32]:
+        datasets = {"fer2013": load_parts("fer2013", path)}
+        plan = Distillation(teachers=(recipe.name,), share=1.0)
+        distill.distil(datasets, ["emotion"], plan, tmp_path / "models", tmp_path / "answers")
+        return datasets["fer2013"]["train"].targets["emotion"]
+
+    publish(run, tmp_path / "models")
+    first, second = student(), student()
+    assert len(asked) == 1
+    np.testing.assert_array_equal(first, second)
+
+    run.train()
+    publish(run, tmp_path / "models")
+    assert np.abs(student() - first).max() > 1e-4
+    assert len(asked) == 2
+    assert len(list((tmp_path / "answers").iterdir())) == 2
 
 
 def test_a_set_without_labels_for_a_head_learns_the_answers_alone(
@@ -66,7 +103,7 @@ def test_a_set_without_labels_for_a_head_learns_the_answers_alone(
     for weight in (0.0, 0.4):
         datasets = {"utkface": dict(loaded)}
         plan = Distillation(teachers=(recipe.name,), share=0.5, unlabelled=weight)
-        distill.distil(datasets, ["emotion"], plan, tmp_path / "models")
+        distill.distil(datasets, ["emotion"], plan, tmp_path / "models", tmp_path / "answers")
         targets = datasets["utkface"]["train"].targets
         assert targets["gender"] is before.targets["gender"]
         assert datasets["utkface"]["train"].framing is None
