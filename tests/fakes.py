@@ -1,7 +1,7 @@
 """Stand-ins for what the service is built from, and tiny real models.
 
-- `GatedRunner` runs when the test says so; `SteppedLoop` and `SteppedPool` make time and threads
-  go by hand. With them no test of the batcher sleeps.
+- `GatedRunner` runs when the test says so; `SteppedLoop` makes time and threads go by hand. With
+  them no test of the batcher sleeps.
 - `make_model_folder` writes a small, true ONNX model with a valid card; TensorFlow is not needed.
 """
 
@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.card import ModelCard
+from service.core.slot import SlotThread
 from service.errors import InvalidItem
 from service.types import AGE_BANDS, EMOTIONS, GENDERS, Box, CropItem, Face, Head, Pixels
 
@@ -195,53 +197,53 @@ class FakeDetector:
 # Time and threads by hand ------------------------------------------------------------------------
 
 
+@dataclass
+class HeldCall:
+    """One call that a batcher handed to a thread."""
+
+    items: tuple[Any, ...]
+    step: Callable[[], None]
+    """Does the work now, on this thread."""
+
+
+class SteppedThreads:
+    """Stand in for the threads of slots: a call is made when the test steps it."""
+
+    def __init__(self) -> None:
+        self.calls: deque[HeldCall] = deque()
+        self.on_call: Callable[[HeldCall], None] = lambda call: None
+
+    def make(self, function: Callable[[Any], Any], *, name: str) -> SlotThread[Any, Any]:
+        return _SteppedThread(function, self)
+
+
+class _SteppedThread(SlotThread[Any, Any]):
+    def __init__(self, function: Callable[[Any], Any], threads: SteppedThreads) -> None:
+        self._function = function
+        self._threads = threads
+
+    def call(self, argument: Any, take: Callable[[Any], None]) -> asyncio.Future[None]:
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        held = HeldCall(tuple(argument), partial(self._run, argument, take, future))
+        self._threads.on_call(held)
+        self._threads.calls.append(held)
+        return future
+
+    def end(self) -> None:
+        pass
+
+
 class SteppedLoop(asyncio.SelectorEventLoop):
-    """An event loop whose clock goes only when the test moves `now`."""
+    """An event loop whose clock and threads go only when the test moves them."""
 
     now = 1000.0
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.threads = SteppedThreads()
+
     def time(self) -> float:
         return self.now
-
-
-@dataclass
-class PooledCall:
-    """One call that a batcher handed to its pool."""
-
-    call: Callable[..., Any]
-    args: tuple[Any, ...]
-    future: Future[Any] = field(default_factory=Future)
-
-    @property
-    def items(self) -> tuple[Any, ...]:
-        return tuple(self.args[0])
-
-    def step(self) -> None:
-        """Do the work now, on this thread."""
-        if not self.future.set_running_or_notify_cancel():
-            return
-        try:
-            self.future.set_result(self.call(*self.args))
-        except BaseException as error:
-            self.future.set_exception(error)
-
-
-class SteppedPool:
-    """Stands in for `ThreadPoolExecutor`: a call is made when the test steps it."""
-
-    def __init__(self, slots: int, **_: Any) -> None:
-        self.slots = slots
-        self.calls: deque[PooledCall] = deque()
-        self.on_submit: Callable[[PooledCall], None] = lambda call: None
-
-    def submit(self, call: Callable[..., Any], *args: Any) -> Future[Any]:
-        pooled = PooledCall(call, args)
-        self.on_submit(pooled)
-        self.calls.append(pooled)
-        return pooled.future
-
-    def shutdown(self, **_: Any) -> None:
-        self.calls.clear()
 
 
 async def settle() -> None:

@@ -14,6 +14,7 @@ import service
 from service.api import ops, page, problems, rest, stream
 from service.api.gate import Gate
 from service.api.telemetry import Telemetry
+from service.api.work import Shortcut
 from service.build import default_options, explain_defaults, open_analyzer
 from service.core.metrics import Metrics
 from service.core.pipeline import Analyzer
@@ -56,10 +57,12 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.analyzer = open_analyzer(settings, metrics)
     app.state.streams = stream.Streams(settings, metrics)
     app.include_router(ops.router, tags=["operations"])
+    app.include_router(rest.work, tags=["analysis"])
     app.include_router(rest.router, tags=["analysis"])
     app.include_router(stream.router)
     page.install(app)
     problems.install(app)
+    app.add_middleware(Shortcut, routes=rest.work.routes)
     app.add_middleware(Telemetry, metrics=metrics)
     return app
 

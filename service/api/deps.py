@@ -6,7 +6,8 @@ import asyncio
 import base64
 import binascii
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Request, Security
@@ -14,7 +15,6 @@ from fastapi.security import APIKeyHeader, HTTPBearer
 from pydantic import ValidationError
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
-from starlette.requests import ClientDisconnect
 
 from service.api.gate import Gate
 from service.api.problems import BadRequest, ClientGone
@@ -35,6 +35,7 @@ IMAGE_TYPES = (
 )
 _MULTIPART, _JSON = "multipart/form-data", "application/json"
 _TIMEOUT_MS = re.compile(r"\d{1,9}")
+_UNWATCHED_S = 0.02
 # Around an image: multipart boundaries and headers, or JSON's braces and white space.
 _ENVELOPE_BYTES = 16_384
 # Base64 has none of these. A body that is full of them (20 MB of `[{},{},...`) made a tree of 1 GB
@@ -50,6 +51,17 @@ async def admit(
     """Dependency of every endpoint under `/v1`; it is asked before the body is read.
 
     The two schemes stand here for OpenAPI; `Gate` reads the headers itself.
+    """
+    with admitted(request):
+        yield
+
+
+@contextmanager
+def admitted(request: Request) -> Iterator[None]:
+    """Let a request in: its key, its rate, and a place and room for its body while it lasts.
+
+    Raises:
+        MienError: as `Gate.admit` and `Gate.room`.
     """
     gate: Gate = request.app.state.gate
     gate.admit(request)
@@ -129,40 +141,57 @@ def content_type(request: Request) -> str:
 
 
 async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """Await `work`, but cancel it when the client goes away: nobody is left to read the answer."""
-    task = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(_gone(request))
+    """Await `work`, but cancel it when the client goes away: nobody is left to read the answer.
+
+    Raises:
+        ClientGone: it went before `work` was done.
+    """
+    loop, caller = asyncio.get_running_loop(), asyncio.current_task()
+    assert caller is not None
+    left = False
+    watching: asyncio.Task[None] | None = None
+
+    async def watch() -> None:
+        nonlocal left
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        left = True
+        caller.cancel()
+
+    def begin() -> None:
+        nonlocal watching
+        watching = loop.create_task(watch())
+
+    # Most answers are there before; then nothing has to be watched.
+    timer = loop.call_later(_UNWATCHED_S, begin)
     try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise ClientGone("the client closed its connection before the answer")
-        return task.result()
+        return await work
+    except asyncio.CancelledError:
+        # It may have been cancelled by others too, as by the server that stops.
+        if left and caller.uncancel() == 0:
+            raise ClientGone("the client closed its connection before the answer") from None
+        raise
     finally:
-        for part in (task, gone):
-            part.cancel()
-        # Neither outlives the request, and whatever they end with is taken note of.
-        await asyncio.gather(task, gone, return_exceptions=True)
-
-
-async def _gone(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+        timer.cancel()
+        if watching is not None:
+            watching.cancel()
 
 
 async def _limited(request: Request, limit: int, *, of: str) -> AsyncGenerator[bytes, None]:
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > limit:
         raise TooLarge("bytes", int(declared), limit, of=of)
-    received = 0
-    try:
-        async for chunk in request.stream():
-            received += len(chunk)
-            if received > limit:
-                raise TooLarge("bytes", received, limit, of=of)
-            request.state.hold(len(chunk))
-            yield chunk
-    except ClientDisconnect as error:
-        raise ClientGone("the client closed its connection before the end of its body") from error
+    received, more = 0, True
+    while more:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone("the client closed its connection before the end of its body")
+        chunk, more = message.get("body", b""), message.get("more_body", False)
+        received += len(chunk)
+        if received > limit:
+            raise TooLarge("bytes", received, limit, of=of)
+        request.state.hold(len(chunk))
+        yield chunk
 
 
 async def _read(request: Request, limit: int, *, of: str) -> bytes:

@@ -9,7 +9,16 @@ from typing import Annotated
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from service.api.examples import EXPLAIN
-from service.api.schemas import AnalyzeOut, AnalyzeQuery, BoxOut, FaceOut, split, to_box, to_json
+from service.api.schemas import (
+    AnalyzeOut,
+    AnalyzeQuery,
+    BoxOut,
+    FaceOut,
+    Json,
+    split,
+    to_box,
+    to_json,
+)
 from service.core.explain import Explained, ExplainOptions, Explanation
 from service.types import Head, Method
 
@@ -72,26 +81,19 @@ class ExplainOut(AnalyzeOut):
 
 def to_explain_json(
     explained: Explained, *, request_id: str, landmarks: bool, method: Method
-) -> ExplainOut:
-    """Put an explained image into the contract's form."""
+) -> Json:
+    """Put an explained image into the form of `ExplainOut`."""
     out = to_json(explained.result, request_id=request_id, landmarks=landmarks)
     faces = [
-        ExplainedFaceOut(
-            **_set(face), explanations={head: _explanation(one) for head, one in found.items()}
-        )
-        for face, found in zip(out.faces, explained.explanations, strict=True)
+        {**face, "explanations": {head: _explanation(one) for head, one in found.items()}}
+        for face, found in zip(out["faces"], explained.explanations, strict=True)
     ]
-    return ExplainOut(**_set(out) | {"faces": faces}, method=method)
+    return {**out, "faces": faces, "method": method}
 
 
-def _set(model: BaseModel) -> dict[str, object]:
-    """The fields that were set: heads that were not wanted stay unset."""
-    return {name: getattr(model, name) for name in model.model_fields_set}
-
-
-def _explanation(explanation: Explanation) -> ExplanationOut:
-    return ExplanationOut(
-        label=explanation.label,
-        area=to_box(explanation.area),
-        png=base64.b64encode(explanation.png).decode(),
-    )
+def _explanation(explanation: Explanation) -> Json:
+    return {
+        "label": explanation.label,
+        "area": to_box(explanation.area),
+        "png": base64.b64encode(explanation.png).decode(),
+    }

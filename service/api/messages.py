@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import from_json
 
 from service.api.problems import BadRequest
-from service.api.schemas import AnalyzeOut, AnalyzeQuery, FaceOut
+from service.api.schemas import AnalyzeOut, AnalyzeQuery, FaceOut, Json
 from service.core.frames import DropPolicy
 from service.errors import InvalidOption, MienError, TooLarge
 from service.types import Head
@@ -179,12 +179,11 @@ _CLIENT: dict[str, type[SessionAuth] | type[SessionConfigure] | type[SessionClos
 }
 
 
-def on_tracks(faces: Sequence[FaceOut], tracks: Sequence[int] | None) -> list[StreamFaceOut]:
-    """Give each face its id; without `tracks` the ids are left unset."""
-    fields = [{name: getattr(face, name) for name in face.model_fields_set} for face in faces]
-    if tracks is not None:
-        fields = [{**face, "track_id": track} for face, track in zip(fields, tracks, strict=True)]
-    return [StreamFaceOut.model_construct(**face) for face in fields]
+def on_tracks(faces: Sequence[Json], tracks: Sequence[int] | None) -> list[Json]:
+    """Give each face, in the form of `StreamFaceOut`, its id; without `tracks` it has none."""
+    if tracks is None:
+        return list(faces)
+    return [{**face, "track_id": track} for face, track in zip(faces, tracks, strict=True)]
 
 
 def parse(text: str) -> ClientMessage:

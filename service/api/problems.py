@@ -12,7 +12,6 @@ from uuid import uuid4
 
 import structlog
 from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
@@ -134,7 +133,6 @@ def install(app: FastAPI) -> None:
     handlers: dict[type[Exception], Callable[[Request, Any], Awaitable[JSONResponse]]] = {
         MienError: answer,
         HTTPException: answer,
-        RequestValidationError: _answer_validation,
     }
     for cls, handler in handlers.items():
         app.add_exception_handler(cls, handler)
@@ -165,12 +163,6 @@ def refusal(error: Exception, metrics: Metrics) -> tuple[dict[str, str], bytes]:
         "connection": "close",
     }
     return headers, body
-
-
-async def _answer_validation(request: Request, error: RequestValidationError) -> JSONResponse:
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"][1:])
-    return await answer(request, InvalidOption(f"{where}: {first['msg']}"))
 
 
 def _headers(error: Exception) -> dict[str, str]:

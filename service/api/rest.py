@@ -24,16 +24,18 @@ from service.api.explanations import ExplainOut, ExplainQuery, to_explain_json
 from service.api.schemas import (
     AnalyzeOut,
     AnalyzeQuery,
-    BatchItemOut,
     BatchOut,
     ImageJson,
+    Json,
     ModelOut,
     ModelsOut,
     ProblemOut,
+    encode,
     to_json,
     to_model_json,
     to_models_json,
 )
+from service.api.work import WorkRoute
 from service.core.pipeline import Analyzer
 
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
@@ -91,10 +93,11 @@ def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 router = APIRouter(prefix="/v1", dependencies=[Depends(admit)])
+work = APIRouter(prefix="/v1", dependencies=[Depends(admit)], route_class=WorkRoute)
 _WORK_ERRORS = problem_responses(400, 401, 413, 415, 422, 429, 503, 504)
 
 
-@router.post(
+@work.post(
     "/analyze",
     summary="Analyse one image",
     response_model=AnalyzeOut,
@@ -105,13 +108,15 @@ _WORK_ERRORS = problem_responses(400, 401, 413, 415, 422, 429, 503, 504)
 async def analyze(request: Request, query: Annotated[AnalyzeQuery, Query()]) -> Response:
     """Find every face and say emotion, gender and age band of each; no face is an empty list."""
     until = deadline(request)
-    data = await in_time(read_image(request), until)
-    out = await while_connected(request, _analyze(request, data, query, until))
-    request.state.timings_ms = out.timings_ms.model_dump(exclude={"total"})
-    return _respond(request, out)
+
+    async def work() -> Json:
+        data = await read_image(request)
+        return await while_connected(request, _analyze(request, data, query, until))
+
+    return _respond(request, await in_time(work(), until))
 
 
-@router.post(
+@work.post(
     "/explain",
     summary="Analyse one image, and show why",
     response_model=ExplainOut,
@@ -122,13 +127,15 @@ async def analyze(request: Request, query: Annotated[AnalyzeQuery, Query()]) -> 
 async def explain(request: Request, query: Annotated[ExplainQuery, Query()]) -> Response:
     """As analyze, with a picture for each face and head: which pixels its answer rests on."""
     until = deadline(request)
-    data = await in_time(read_image(request), until)
-    out = await while_connected(request, _explain(request, data, query, until))
-    request.state.timings_ms = out.timings_ms.model_dump(exclude={"total"})
-    return _respond(request, out)
+
+    async def work() -> Json:
+        data = await read_image(request)
+        return await while_connected(request, _explain(request, data, query, until))
+
+    return _respond(request, await in_time(work(), until))
 
 
-@router.post(
+@work.post(
     "/analyze/batch",
     summary="Analyse several images",
     response_model=BatchOut,
@@ -141,7 +148,7 @@ async def analyze_batch(request: Request, query: Annotated[AnalyzeQuery, Query()
     until = deadline(request)
     images = await in_time(read_images(request), until)
     results = await while_connected(request, _batch(request, images, query, until))
-    return _respond(request, BatchOut(request_id=request.state.request_id, results=results))
+    return _respond(request, {"request_id": request.state.request_id, "results": results})
 
 
 @router.get("/models", summary="Every served model", responses=problem_responses(401, 429, 503))
@@ -173,19 +180,19 @@ def find_model(request: Request, name: str) -> ModelOut:
     return to_model_json(analyzer, name)
 
 
-async def _analyze(request: Request, data: bytes, query: AnalyzeQuery, until: float) -> AnalyzeOut:
+async def _analyze(request: Request, data: bytes, query: AnalyzeQuery, until: float) -> Json:
     state = request.app.state
-    work = state.analyzer.analyze(data, query.merged(state.options), deadline=until)
-    result = await in_time(work, until)
+    options = query.merged(state.options)
+    result = await state.analyzer.analyze(data, options, deadline=until)
     return to_json(result, request_id=request.state.request_id, landmarks=query.landmarks)
 
 
-async def _explain(request: Request, data: bytes, query: ExplainQuery, until: float) -> ExplainOut:
+async def _explain(request: Request, data: bytes, query: ExplainQuery, until: float) -> Json:
     state = request.app.state
     options = query.merged(state.explain_options)
-    work = state.analyzer.explain(data, options, query.wanted(), deadline=until)
+    explained = await state.analyzer.explain(data, options, query.wanted(), deadline=until)
     return to_explain_json(
-        await in_time(work, until),
+        explained,
         request_id=request.state.request_id,
         landmarks=query.landmarks,
         method=query.method,
@@ -194,26 +201,25 @@ async def _explain(request: Request, data: bytes, query: ExplainQuery, until: fl
 
 async def _batch(
     request: Request, images: Sequence[bytes], query: AnalyzeQuery, until: float
-) -> list[BatchItemOut]:
+) -> list[Json]:
     return await asyncio.gather(*(_batch_item(request, data, query, until) for data in images))
 
 
-async def _batch_item(
-    request: Request, data: bytes, query: AnalyzeQuery, until: float
-) -> BatchItemOut:
+async def _batch_item(request: Request, data: bytes, query: AnalyzeQuery, until: float) -> Json:
     try:
-        return BatchItemOut(result=await _analyze(request, data, query, until))
+        return {"result": await in_time(_analyze(request, data, query, until), until)}
     except Exception as error:  # whatever it is, the other images get their answers
         problems.note(error, request.app.state.metrics)
         body = problems.problem(
             error, instance=request.url.path, request_id=request.state.request_id
         )
-        return BatchItemOut(error=ProblemOut(**body))
+        return {"error": body}
 
 
-def _respond(request: Request, out: AnalyzeOut | BatchOut) -> Response:
+def _respond(request: Request, out: Json) -> Response:
     started = perf_counter()
-    body = out.model_dump_json(exclude_unset=True)
+    request.state.timings_ms = out.get("timings_ms", {})
+    body = encode(out)
     seconds = perf_counter() - started
     request.app.state.metrics.stage_seconds.labels("encode").observe(seconds)
     return Response(body, media_type="application/json")

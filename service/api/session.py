@@ -23,7 +23,6 @@ from service.api.messages import (
     BadMessage,
     FrameDropped,
     FrameError,
-    FrameResult,
     LatencyOut,
     SessionAuth,
     SessionClosed,
@@ -32,7 +31,7 @@ from service.api.messages import (
     on_tracks,
     parse,
 )
-from service.api.schemas import to_json
+from service.api.schemas import Json, encode, to_json
 from service.api.state import StateTokens
 from service.core.frames import Frame, FrameQueue, Outcome
 from service.core.metrics import Metrics
@@ -122,17 +121,15 @@ class Session:
             latency = LatencyOut(p50=p50, p95=p95, p99=p99)
         return SessionClosed(received=self._frames.received, **counts, latency_ms=latency)
 
-    async def send(self, message: BaseModel) -> None:
-        """Send one message.
+    async def send(self, message: BaseModel | Json) -> None:
+        """Send one message: a model, or plain values in the form of one.
 
         Raises:
             WebSocketDisconnect: the client has gone.
             TimeoutError: it does not read.
         """
         async with asyncio.timeout(self._parts.settings.stream_send_timeout_s):
-            # As in REST, heads that were not wanted are left out of a result.
-            unset = isinstance(message, FrameResult)
-            await self._websocket.send_text(message.model_dump_json(exclude_unset=unset))
+            await self._websocket.send_text(encode(message).decode())
 
     # Reading ---------------------------------------------------------------------------------
 
@@ -274,19 +271,17 @@ class Session:
         self._latencies.append(1000 * (asyncio.get_running_loop().time() - frame.arrived_at))
         self._count("processed")
 
-    def _result(self, frame: Frame, result: Result) -> FrameResult:
+    def _result(self, frame: Frame, result: Result) -> Json:
         tracks: list[int] | None = None
         if self._tracker is not None:
             tracked = self._tracker.update(result.faces, frame.arrived_at)
             tracks = [track for track, _ in tracked]
             result = replace(result, faces=tuple(face for _, face in tracked))
         out = to_json(result, request_id=f"{self._id}-{frame.number}", landmarks=self._landmarks)
-        faces = on_tracks(out.faces, tracks)
-        reply = FrameResult.model_construct(
-            type="frame.result", frame=frame.number, **{**dict(out), "faces": faces}
-        )
+        faces = on_tracks(out["faces"], tracks)
+        reply = {"type": "frame.result", "frame": frame.number, **out, "faces": faces}
         if self._tracker is not None and self._state:
-            reply.state = self._parts.states.write(self._tracker)
+            reply["state"] = self._parts.states.write(self._tracker)
         return reply
 
     def _count(self, result: str) -> None:

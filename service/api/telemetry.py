@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import re
 from collections.abc import Mapping
 from time import perf_counter
-from uuid import uuid4
 
 import structlog
 from fastapi import Request
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api import problems
@@ -80,13 +80,13 @@ class Telemetry:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                out = MutableHeaders(scope=message)
-                out["x-request-id"] = request_id
-                out["server-timing"] = _server_timing(
-                    scope["state"].get("timings_ms", {}), perf_counter() - started
-                )
+                stages_ms = scope["state"].get("timings_ms", {})
+                timing = _server_timing(stages_ms, perf_counter() - started)
+                added = {"x-request-id": request_id, "server-timing": timing}
                 if _TRACEPARENT.fullmatch(traceparent):
-                    out["traceparent"] = traceparent
+                    added["traceparent"] = traceparent
+                raw = [(name.encode(), value.encode()) for name, value in added.items()]
+                message["headers"] = [*message["headers"], *raw]
             await send(message)
 
         with structlog.contextvars.bound_contextvars(request_id=request_id, **_trace(traceparent)):
@@ -119,7 +119,7 @@ def _expected(error: Exception | asyncio.CancelledError) -> Exception:
 
 def _request_id(headers: Headers) -> str:
     given = headers.get("x-request-id", "")
-    return given if _REQUEST_ID.fullmatch(given) else uuid4().hex
+    return given if _REQUEST_ID.fullmatch(given) else os.urandom(16).hex()
 
 
 def _trace(traceparent: str) -> dict[str, str]:
@@ -128,5 +128,6 @@ def _trace(traceparent: str) -> dict[str, str]:
 
 
 def _server_timing(stages_ms: Mapping[str, float], total_s: float) -> str:
+    # The total of the answer is that of the analysis; this one is of all that the server did.
     stages = {**stages_ms, "total": total_s * 1000}
     return ", ".join(f"{name};dur={value:.2f}" for name, value in stages.items())

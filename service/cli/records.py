@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from service.api.messages import StreamFaceOut, on_tracks
-from service.api.schemas import AnalyzeOut, to_json
+from service.api.messages import on_tracks
+from service.api.schemas import encode, to_json
 from service.card import HeadSpec
 from service.types import AnalyzedFace, Head, Prediction, Result
 
@@ -37,24 +37,17 @@ class Record:
         return replace(self, result=result, tracks=tuple(track for track, _ in tracked))
 
 
-class RecordOut(AnalyzeOut):
-    """The answer of analyze, and where the picture comes from."""
-
-    source: str
-    frame: int | None = None
-    time_s: float | None = None
-    faces: Sequence[StreamFaceOut]
-
-
 def to_line(record: Record) -> str:
-    """JSON on one line; what a photo does not have is left out."""
+    """The answer of analyze and where the picture comes from, as JSON on one line.
+
+    What a photo does not have is left out.
+    """
     out = to_json(record.result, request_id=record.title, landmarks=True)
-    faces = on_tracks(out.faces, record.tracks)
+    faces = on_tracks(out["faces"], record.tracks)
     place: Row = {"source": record.source}
     if record.frame is not None and record.time_s is not None:
         place |= {"frame": record.frame, "time_s": round(record.time_s, 3)}
-    whole = RecordOut.model_construct(**place, **{**dict(out), "faces": faces})
-    return whole.model_dump_json(exclude_unset=True)
+    return encode({**place, **out, "faces": faces}).decode()
 
 
 def columns(heads: Mapping[Head, HeadSpec]) -> dict[str, type]:

@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from time import perf_counter
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeAlias, TypeVar
 
 from service.core.ports import Runner
+from service.core.slot import SlotThread
 from service.errors import (
     DeadlineExceeded,
     InferenceError,
@@ -28,6 +28,8 @@ from service.errors import (
 
 Item = TypeVar("Item")
 Output = TypeVar("Output")
+
+_Thread: TypeAlias = SlotThread[Sequence[Item], list[Output]]
 
 _RETRY_AFTER_S = (1.0, 60.0)
 
@@ -109,7 +111,6 @@ class Batcher(Generic[Item, Output]):
         self._queue: deque[_Entry[Item, Output]] = deque()
         self._waiting = asyncio.Event()
         self._idle = asyncio.Event()
-        self._pool = ThreadPoolExecutor(slots, thread_name_prefix=f"mien-{name}")
         self._workers: list[asyncio.Task[None]] = []
         self._running = 0
         self._owed = 0.0  # cost of what somebody waits for, in the queue or in a run
@@ -122,10 +123,15 @@ class Batcher(Generic[Item, Output]):
         """Why this batcher can serve no more; None while it can."""
         return self._failure
 
+    @property
+    def waiting(self) -> int:
+        """Items in the queue; may be asked from any thread."""
+        return len(self._queue)
+
     def start(self) -> None:
         """Begin to serve; called once, on the event loop."""
         self._closed = False
-        self._workers = [asyncio.create_task(self._work()) for _ in range(self._slots)]
+        self._workers = [asyncio.create_task(self._serve(n)) for n in range(self._slots)]
         for worker in self._workers:
             worker.add_done_callback(self._worker_ended)
 
@@ -165,6 +171,32 @@ class Batcher(Generic[Item, Output]):
             self._observer.queued(self.name, len(self._queue))
         return [entry.future for entry in entries]
 
+    def run_if_idle(self, items: Sequence[Item]) -> list[Served[Output]] | None:
+        """Run items on the calling thread, past the queue; None where they belong into it.
+
+        For a thread that a slot of another batcher holds, and that has a core to itself therefore:
+        the way to a thread of this one and back is saved. Its caller waits for the items, so that
+        they have no deadline and no cancellation of their own; on the loop it then calls `note`.
+
+        Raises:
+            MienError: the run failed.
+        """
+        if self._closed or self._queue or self._running == self._slots:
+            return None
+        if not 0 < len(items) <= min(self._max_batch_size, self._max_pending):
+            return None
+        started = perf_counter()
+        outputs = self._call(items)
+        run_s = perf_counter() - started
+        return [Served(output, 0.0, run_s) for output in outputs]
+
+    def note(self, size: int, run_s: float, *, cost: float | None = None) -> None:
+        """Count a run of `size` items; their cost is 1 each, if it is not given."""
+        self._observer.ran(self.name, size, run_s)
+        # Summed apart, so that a long run counts for more than a short one.
+        self._ran_s = 0.8 * self._ran_s + run_s
+        self._ran_cost = 0.8 * self._ran_cost + (size if cost is None else cost)
+
     async def close(self, *, drain_s: float) -> None:
         """Take no more work, let what waits be run for up to `drain_s`, then fail the rest."""
         self._closed = True
@@ -178,7 +210,6 @@ class Batcher(Generic[Item, Output]):
         for worker in self._workers:
             worker.cancel()
         await asyncio.gather(*self._workers, return_exceptions=True)
-        self._pool.shutdown(wait=False, cancel_futures=True)
         self._fail_pending(
             ServiceClosed(f"{self.name} was stopped", retry_after_s=_RETRY_AFTER_S[0])
         )
@@ -223,7 +254,14 @@ class Batcher(Generic[Item, Output]):
             self._owed += entry.cost
             entry.future.add_done_callback(partial(paid, cost=entry.cost))
 
-    async def _work(self) -> None:
+    async def _serve(self, number: int) -> None:
+        thread = SlotThread(self._call, name=f"mien-{self.name}-{number}")
+        try:
+            await self._work(thread)
+        finally:
+            thread.end()
+
+    async def _work(self, thread: _Thread[Item, Output]) -> None:
         while True:
             await self._waiting.wait()
             batch = self._take()
@@ -231,7 +269,7 @@ class Batcher(Generic[Item, Output]):
             try:
                 self._observer.queued(self.name, len(self._queue))
                 if batch:
-                    await self._run(batch)
+                    await self._run(batch, thread)
             except asyncio.CancelledError:
                 self._fail(batch, ServiceClosed("stopped during the run", retry_after_s=1.0))
                 raise
@@ -261,23 +299,21 @@ class Batcher(Generic[Item, Output]):
                 wanted.append(entry)
         return wanted
 
-    async def _run(self, batch: list[_Entry[Item, Output]]) -> None:
+    async def _run(self, batch: list[_Entry[Item, Output]], thread: _Thread[Item, Output]) -> None:
         started = perf_counter()
-        items = tuple(entry.item for entry in batch)
+
+        def give(outputs: list[Output]) -> None:
+            run_s = perf_counter() - started
+            self.note(len(batch), run_s, cost=sum(entry.cost for entry in batch))
+            for entry, output in zip(batch, outputs, strict=True):
+                entry.resolve(Served(output, started - entry.queued_at, run_s))
+
         try:
-            outputs = await asyncio.get_running_loop().run_in_executor(
-                self._pool, self._call, items
-            )
+            await thread.call(tuple(entry.item for entry in batch), give)
         except InvalidItem as error:
-            await self._isolate(batch, error)
-            return
-        except Exception as error:
+            await self._isolate(batch, error, thread)
+        except MienError as error:
             self._fail(batch, error)
-            return
-        run_s = perf_counter() - started
-        self._note_pace(batch, run_s)
-        for entry, output in zip(batch, outputs, strict=True):
-            entry.resolve(Served(output, started - entry.queued_at, run_s))
 
     def _call(self, items: Sequence[Item]) -> list[Output]:
         """Run on a worker thread; whatever the runner does ends in outputs or in a `MienError`.
@@ -295,7 +331,12 @@ class Batcher(Generic[Item, Output]):
             raise InferenceError(f"{self.name} gave {len(outputs)} outputs for {len(items)} items")
         return outputs
 
-    async def _isolate(self, batch: list[_Entry[Item, Output]], error: InvalidItem) -> None:
+    async def _isolate(
+        self,
+        batch: list[_Entry[Item, Output]],
+        error: InvalidItem,
+        thread: _Thread[Item, Output],
+    ) -> None:
         """Find the item at fault by halves; the others are still answered."""
         if len(batch) == 1:
             batch[0].fail(error)
@@ -303,13 +344,7 @@ class Batcher(Generic[Item, Output]):
         middle = len(batch) // 2
         for half in (batch[:middle], batch[middle:]):
             if wanted := self._wanted(half):
-                await self._run(wanted)
-
-    def _note_pace(self, batch: Sequence[_Entry[Item, Output]], run_s: float) -> None:
-        self._observer.ran(self.name, len(batch), run_s)
-        # Summed apart, so that a long run counts for more than a short one.
-        self._ran_s = 0.8 * self._ran_s + run_s
-        self._ran_cost = 0.8 * self._ran_cost + sum(entry.cost for entry in batch)
+                await self._run(wanted, thread)
 
     def _fail(self, entries: Sequence[_Entry[Item, Output]], error: Exception) -> None:
         if not isinstance(error, MienError):

@@ -3,10 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 
-from service.card import ModelCard
+from service.card import InputSpec, ModelCard
 from service.errors import InvalidOption
 from service.types import HEADS, Head
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The models that answer a request."""
+
+    heads: Mapping[Head, ModelCard]
+    """The heads that are answered, and the model that serves each."""
+    models: Mapping[str, tuple[Head, ...]]
+    """The same, by the model's name."""
+    specs: Mapping[str, InputSpec]
+    """The crops that they take, by the model's name."""
+    ids: Mapping[Head, str]
+    """`name@version` of each head's."""
 
 
 def by_head(cards: Sequence[ModelCard]) -> dict[Head, ModelCard]:
@@ -19,8 +34,8 @@ def choose(
     attributes: Collection[Head] | None,
     cards: Mapping[str, ModelCard],
     defaults: Mapping[Head, ModelCard],
-) -> dict[Head, ModelCard]:
-    """The heads that are answered, each with the first model named that has it, else its default.
+) -> Choice:
+    """For each head that is answered the first model named that has it, else its default.
 
     Args:
         names: of models that the caller prefers.
@@ -39,4 +54,13 @@ def choose(
     wanted = [head for head in HEADS if head in asked]
     if missing := [head for head in wanted if head not in served]:
         raise InvalidOption(f"no model that is served has the head {missing[0]!r}")
-    return {head: served[head] for head in wanted}
+    heads = {head: served[head] for head in wanted}
+    models: dict[str, tuple[Head, ...]] = {}
+    for head, card in heads.items():
+        models[card.name] = (*models.get(card.name, ()), head)
+    return Choice(
+        heads,
+        models,
+        {card.name: card.input for card in heads.values()},
+        {head: card.id for head, card in heads.items()},
+    )

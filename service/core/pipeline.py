@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from time import perf_counter
 from typing import Any
 
 from service.card import DetectorCard, InputSpec, ModelCard
 from service.core.batcher import Batcher, Served
-from service.core.choice import by_head, choose
+from service.core.choice import Choice, by_head, choose
 from service.core.explain import (
     Explained,
     ExplainItem,
@@ -24,16 +25,10 @@ from service.core.explain import (
 )
 from service.core.fan_out import fan_out
 from service.core.metrics import Metrics
-from service.core.prepare import Prepared, PrepareJob
+from service.core.prepare import Answers, Prepared, PrepareJob
 from service.core.result import Round, faces_of, timings_of
 from service.errors import NotReady
-from service.types import (
-    AnalyzedFace,
-    CropItem,
-    Head,
-    Probabilities,
-    Result,
-)
+from service.types import AnalyzedFace, CropItem, Head, Probabilities, Result
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +95,8 @@ class Analyzer:
         self.models = models
         self.detector = detector
         self.default_heads = by_head([models[name].card for name in [*defaults, *models]])
+        # Clients ask for the same again and again.
+        self._choice = lru_cache(maxsize=256)(self._choose)
         self._prepare = prepare
         self._metrics = metrics
         self._fault = fault
@@ -145,14 +142,13 @@ class Analyzer:
         for batcher in self._batchers():
             await batcher.close(drain_s=max(deadline - perf_counter(), 0.0))
 
-    def heads_for(self, options: Options) -> dict[Head, ModelCard]:
+    def heads_for(self, options: Options) -> Mapping[Head, ModelCard]:
         """The heads that are answered, and the model that serves each.
 
         Raises:
             InvalidOption: a model that is not served, or a head that none has.
         """
-        cards = {name: model.card for name, model in self.models.items()}
-        return choose(options.models, options.attributes, cards, self.default_heads)
+        return self._choice(options.models, options.attributes).heads
 
     def ids_for(self, options: Options) -> dict[str, str]:
         """Which `name@version` serves as detector and for each head.
@@ -160,8 +156,7 @@ class Analyzer:
         Raises:
             InvalidOption: as `heads_for`.
         """
-        detector = {"detector": self.detector.id} if options.detect else {}
-        return detector | {head: card.id for head, card in self.heads_for(options).items()}
+        return self._ids(self._choice(options.models, options.attributes), options)
 
     async def analyze(
         self, data: bytes, options: Options, *, deadline: float | None = None
@@ -182,11 +177,10 @@ class Analyzer:
         """
         started = perf_counter()
         self._check_ready()
-        heads = self.heads_for(options)
-        served = await self._ready(data, options, _specs(heads), deadline)
-        answers = await self._infer(served.output, heads, deadline)
-        faces = faces_of(served.output, heads, answers)
-        return self._result(served, faces, heads, [answers], options, started)
+        choice = self._choice(options.models, options.attributes)
+        served, answers = await self._answered(data, options, choice, choice.specs, deadline)
+        faces = faces_of(served.output, choice.heads, answers)
+        return self._result(served, faces, choice, [answers], options, started)
 
     async def explain(
         self,
@@ -206,13 +200,13 @@ class Analyzer:
         """
         started = perf_counter()
         self._check_ready()
-        heads = self.heads_for(options)
+        choice = self._choice(options.models, options.attributes)
+        heads = choice.heads
         check_method(wanted.method, heads)
         wished = wished_labels(wanted.labels, heads)
-        specs = with_views(_specs(heads)) if wanted.overlay else _specs(heads)
-        served = await self._ready(data, options, specs, deadline)
+        specs = with_views(choice.specs) if wanted.overlay else choice.specs
+        served, answers = await self._answered(data, options, choice, specs, deadline)
         prepared = served.output
-        answers = await self._infer(prepared, heads, deadline)
         faces = faces_of(prepared, heads, answers)
         labels = {
             head: [wished.get(head, face.predictions[head].label) for face in faces]
@@ -226,7 +220,7 @@ class Analyzer:
             for head, card in heads.items()
         }
         pictures = await fan_out(work, deadline=deadline)
-        result = self._result(served, faces, heads, [answers, pictures], options, started)
+        result = self._result(served, faces, choice, [answers, pictures], options, started)
         by_head = {
             head: explanations(prepared, card, labels[head], pictures[head], detect=options.detect)
             for head, card in heads.items()
@@ -242,13 +236,22 @@ class Analyzer:
         if reason := self._unable():
             raise NotReady(f"not ready: {reason}", retry_after_s=1.0)
 
-    async def _ready(
+    async def _answered(
         self,
         data: bytes,
         options: Options,
+        choice: Choice,
         specs: Mapping[str, InputSpec],
         deadline: float | None,
-    ) -> Served[Prepared]:
+    ) -> tuple[Served[Prepared], Answers]:
+        """The image made ready, and what the models say of its faces."""
+        caller, loop = asyncio.current_task(), asyncio.get_running_loop()
+
+        def answer(prepared: Prepared) -> Answers | None:
+            late = deadline is not None and loop.time() >= deadline
+            gone = caller is not None and caller.cancelling() > 0
+            return None if late or gone else self._at_once(prepared, choice)
+
         job = PrepareJob(
             data,
             detect=options.detect,
@@ -256,22 +259,38 @@ class Analyzer:
             min_face_px=options.min_face_px,
             max_faces=options.max_faces,
             specs=specs,
+            answer=answer,
         )
-        (served,) = await asyncio.gather(*self._prepare.submit([job], deadline=deadline))
-        return served
+        (future,) = self._prepare.submit([job], deadline=deadline)
+        served = await future
+        answers = served.output.answers
+        if answers is None:
+            return served, await self._infer(served.output, choice, deadline)
+        for name, answered in answers.items():
+            self.models[name].batcher.note(len(answered), answered[0].run_s)
+        return served, answers
 
-    async def _infer(
-        self, prepared: Prepared, heads: Mapping[Head, ModelCard], deadline: float | None
-    ) -> dict[str, list[Served[Probabilities]]]:
-        own: dict[str, tuple[Head, ...]] = {}
-        for head, card in heads.items():
-            own[card.name] = (*own.get(card.name, ()), head)
+    def _at_once(self, prepared: Prepared, choice: Choice) -> Answers | None:
+        """On the thread that prepared it: the answers where no other image waits for anything.
+
+        Several models are quicker side by side, and CUDA by one run for several images.
+        """
+        if len(choice.models) != 1 or self._prepare.waiting:
+            return None
+        ((name, wanted),) = choice.models.items()
+        if self.models[name].provider != "cpu":
+            return None
+        items = [CropItem(crop, wanted) for crop in prepared.crops[name]]
+        served = self.models[name].batcher.run_if_idle(items)
+        return None if served is None else {name: served}
+
+    async def _infer(self, prepared: Prepared, choice: Choice, deadline: float | None) -> Answers:
         work = {
             name: (
                 self.models[name].batcher,
                 [CropItem(crop, wanted) for crop in prepared.crops[name]],
             )
-            for name, wanted in own.items()
+            for name, wanted in choice.models.items()
         }
         return await fan_out(work, deadline=deadline)
 
@@ -279,7 +298,7 @@ class Analyzer:
         self,
         served: Served[Prepared],
         faces: tuple[AnalyzedFace, ...],
-        heads: Mapping[Head, ModelCard],
+        choice: Choice,
         rounds: Sequence[Round],
         options: Options,
         started: float,
@@ -293,9 +312,18 @@ class Analyzer:
             height=prepared.height,
             orientation=prepared.orientation,
             faces=faces,
-            models=self.ids_for(options),
+            models=self._ids(choice, options),
             timings=timings,
         )
+
+    def _ids(self, choice: Choice, options: Options) -> dict[str, str]:
+        ids: dict[str, str] = {"detector": self.detector.id} if options.detect else {}
+        ids.update(choice.ids.items())
+        return ids
+
+    def _choose(self, models: tuple[str, ...], attributes: frozenset[Head] | None) -> Choice:
+        cards = {name: model.card for name, model in self.models.items()}
+        return choose(models, attributes, cards, self.default_heads)
 
     def _batchers(self) -> list[Batcher[Any, Any]]:
         models = self.models.values()
@@ -304,7 +332,3 @@ class Analyzer:
             *(model.batcher for model in models),
             *(model.explain for model in models),
         ]
-
-
-def _specs(heads: Mapping[Head, ModelCard]) -> dict[str, InputSpec]:
-    return {card.name: card.input for card in heads.values()}

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from time import perf_counter
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from service.card import InputSpec
+from service.core.batcher import Served
 from service.core.ports import Detector
-from service.types import Box, Face, Image, Quality
+from service.types import Box, Face, Image, Probabilities, Quality
 from service.vision.codec import ImageLimits, decode
 from service.vision.crops import SHARPNESS, crop_face, crop_whole, sharpness
+
+Answers: TypeAlias = Mapping[str, Sequence[Served[Probabilities]]]
+"""By model, one for each face."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +32,8 @@ class PrepareJob:
     max_faces: int
     specs: Mapping[str, InputSpec]
     """The models that need crops, by name."""
+    answer: Callable[[Prepared], Answers | None]
+    """Has the models answer on the same thread, where nothing else waits; else None."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +51,7 @@ class Prepared:
     crops: Mapping[str, Sequence[NDArray[np.uint8]]]
     decode_s: float
     detect_s: float
+    answers: Answers | None = None
 
 
 class Preparer:
@@ -59,7 +67,10 @@ class Preparer:
         Raises:
             ImageError: the bytes are no image that we can use.
         """
-        return [self._prepare(job) for job in items]
+        return [self._answered(job, self._prepare(job)) for job in items]
+
+    def _answered(self, job: PrepareJob, prepared: Prepared) -> Prepared:
+        return replace(prepared, answers=job.answer(prepared))
 
     def _prepare(self, job: PrepareJob) -> Prepared:
         if not job.detect:

@@ -8,8 +8,8 @@ from typing import Any
 
 from service.card import ModelCard
 from service.core.batcher import Served
-from service.core.prepare import Prepared
-from service.types import AnalyzedFace, Head, Probabilities, Timings
+from service.core.prepare import Answers, Prepared
+from service.types import AnalyzedFace, Head, Timings
 from service.vision.postprocess import to_prediction
 
 Round = Mapping[Any, Sequence[Served[Any]]]
@@ -19,7 +19,7 @@ Round = Mapping[Any, Sequence[Served[Any]]]
 def faces_of(
     prepared: Prepared,
     heads: Mapping[Head, ModelCard],
-    answers: Mapping[str, Sequence[Served[Probabilities]]],
+    answers: Answers,
 ) -> tuple[AnalyzedFace, ...]:
     """Each face with what the models say of it.
 

@@ -66,7 +66,8 @@ def sharpness(pixels: Pixels, box: Box) -> float:
     al. 2000 for the measure).
     """
     crop = crop_face(pixels, box, SHARPNESS)[..., 0]
-    variance = float(cv2.Laplacian(crop, cv2.CV_32F).var())
+    _, deviation = cv2.meanStdDev(cv2.Laplacian(crop, cv2.CV_32F))
+    variance = float(deviation[0, 0]) ** 2
     return variance / (variance + 100.0)
 
 

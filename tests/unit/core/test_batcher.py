@@ -1,6 +1,6 @@
 """The batcher under attack: every submission resolves exactly once, whatever happens.
 
-Time and threads go by hand (`SteppedLoop`, `SteppedPool`) or stand still at a gate
+Time and threads go by hand (`SteppedLoop`) or stand still at a gate
 (`GatedRunner`): nothing here sleeps.
 """
 
@@ -28,11 +28,10 @@ from service.errors import (
 )
 from tests.fakes import (
     GatedRunner,
-    PooledCall,
+    HeldCall,
     RecordingObserver,
     ScriptedRunner,
     SteppedLoop,
-    SteppedPool,
     refuse,
     settle,
 )
@@ -461,21 +460,21 @@ def stepped(slots: int, answer: Callable[[Any], Any]) -> tuple[Batcher[Any, Any]
     return batcher, runner
 
 
-async def step_all(batcher: Batcher[Any, Any]) -> None:
-    pool = batcher._pool
-    assert isinstance(pool, SteppedPool)
-    while pool.calls:
-        pool.calls.popleft().step()
+async def step_all(loop: SteppedLoop) -> None:
+    while loop.threads.calls:
+        loop.threads.calls.popleft().step()
         await settle()
 
 
 def run_stepped(scenario: Callable[[SteppedLoop], Coroutine[Any, Any, None]]) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "ThreadPoolExecutor", SteppedPool)
-        with asyncio.Runner(loop_factory=SteppedLoop) as runner:
-            loop = runner.get_loop()
-            assert isinstance(loop, SteppedLoop)
-            runner.run(scenario(loop))
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        asyncio.Runner(loop_factory=SteppedLoop) as runner,
+    ):
+        loop = runner.get_loop()
+        assert isinstance(loop, SteppedLoop)
+        patch.setattr(module, "SlotThread", loop.threads.make)
+        runner.run(scenario(loop))
 
 
 def test_a_deadline_does_not_interrupt_a_run() -> None:
@@ -484,7 +483,7 @@ def test_a_deadline_does_not_interrupt_a_run() -> None:
         futures = batcher.submit(["a"], deadline=loop.now + 5)
         await settle()
         loop.now += 10
-        await step_all(batcher)
+        await step_all(loop)
         assert await outputs(futures) == ["a"]
         await batcher.close(drain_s=0)
 
@@ -498,7 +497,7 @@ def test_a_deadline_counts_for_what_is_run_again_by_halves() -> None:
         futures += batcher.submit(["c", "d"])
         await settle()
         loop.now += 10
-        await step_all(batcher)
+        await step_all(loop)
         assert await outcomes(futures) == [DeadlineExceeded, DeadlineExceeded, "c", "d"]
         assert runner.runs == [("bad", "b", "c", "d"), ("c", "d")]
         await batcher.close(drain_s=0)
@@ -754,9 +753,8 @@ class World:
             max_pending=MAX_PENDING,
             observer=RecordingObserver(),
         )
-        assert isinstance(self.batcher._pool, SteppedPool)
-        self.pool = self.batcher._pool
-        self.pool.on_submit = self.run_begins
+        self.held = loop.threads.calls
+        loop.threads.on_call = self.run_begins
         self.batcher.start()
 
     def run(self, items: tuple[tuple[int, str], ...]) -> list[tuple[str, int]]:
@@ -768,10 +766,10 @@ class World:
             raise InvalidItem("poison")
         return [("output of", number) for number, _ in items]
 
-    def run_begins(self, call: PooledCall) -> None:
+    def run_begins(self, call: HeldCall) -> None:
         # An exception here would pass for a failed run: it is kept for `check`.
         self.expect(1 <= len(call.items) <= MAX_BATCH, f"a run of {len(call.items)}")
-        self.expect(len(self.pool.calls) < self.slots, "more runs than slots")
+        self.expect(len(self.held) < self.slots, "more runs than slots")
         for number, _ in call.items:
             self.expect(not self.futures[number].done(), "what nobody waits for is run")
             self.expect(not self.expired(number), "what is late is run")
@@ -813,7 +811,7 @@ class World:
 
     async def step(self, index: int) -> None:
         await self.settle()
-        if calls := self.pool.calls:
+        if calls := self.held:
             call = calls[index % len(calls)]
             calls.remove(call)
             call.step()
@@ -823,7 +821,7 @@ class World:
 
     async def settle(self) -> None:
         await settle()
-        assert not self.waiting() or len(self.pool.calls) == self.slots, "a slot idles"
+        assert not self.waiting() or len(self.held) == self.slots, "a slot idles"
 
     def check(self) -> None:
         """Every submission has resolved, and as it must."""
@@ -855,7 +853,7 @@ async def play(ops: list[tuple[Any, ...]], slots: int, drains: bool) -> None:
             await done
     closing = asyncio.create_task(world.batcher.close(drain_s=3600 if drains else 0))
     await settle()
-    while drains and world.pool.calls:
+    while drains and world.held:
         await world.step(0)
         await settle()
     if not drains:

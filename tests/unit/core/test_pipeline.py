@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import threading
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -61,6 +63,7 @@ class Setup:
         max_pending: int = 16,
         slots: int = 1,
         gradients: Any = None,
+        provider: str = "cpu",
     ) -> None:
         self.metrics = Metrics(CollectorRegistry())
         runner = prepare or Preparer(FakeDetector(SMALL, BIG), ImageLimits())
@@ -68,7 +71,7 @@ class Setup:
         self.models = {
             model.card.name: ServedModel(
                 model.card,
-                "cpu",
+                provider,
                 self._batcher(model.card.name, model, 4, max_pending, slots),
                 self._batcher(
                     f"{model.card.name}/explain",
@@ -81,6 +84,8 @@ class Setup:
             )
             for model in models
         }
+        for name in self.models:
+            self.metrics.runs(name, provider)
         self.analyzer = Analyzer(
             detector=ServedDetector("fake@1.0.0", "cpu"),
             prepare=self.prepare,
@@ -261,6 +266,131 @@ async def test_stages_and_faces_are_counted(make: Make) -> None:
     assert sample("mien_queue_depth", {"model": "trio"}) == 0
 
 
+# At once ------------------------------------------------------------------------------------------
+
+
+class Noting(FakeModel):
+    """A model that notes on which threads it ran."""
+
+    def __init__(self, name: str = "trio", heads: tuple[Any, ...] = ALL) -> None:
+        super().__init__(make_card(name, heads=heads))
+        self.threads: list[str] = []
+
+    def run(self, items: Any) -> Any:
+        self.threads.append(threading.current_thread().name)
+        return super().run(items)
+
+
+async def test_an_idle_model_answers_on_the_thread_that_prepared_the_image(make: Make) -> None:
+    model = Noting()
+    setup = await make(model)
+    at_once = await setup.analyzer.analyze(PHOTO, Options())
+    (first,) = setup.batcher("trio").submit([model.runs[0][0]])
+    await first
+    assert model.threads == ["mien-prepare-0", "mien-trio-0"]
+    assert len(model.runs[0]) == len(at_once.faces) == 2
+    assert at_once.timings.infer > 0
+    assert at_once.timings.total >= at_once.timings.infer
+    sample = setup.metrics.registry.get_sample_value
+    assert sample("mien_batch_size_sum", {"model": "trio"}) == 3
+    assert setup.batcher("trio")._ran_cost == pytest.approx(0.8 * 2 + 1)
+
+
+async def test_its_answers_are_those_that_go_through_the_queue(make: Make) -> None:
+    setups = [await make(trio(), provider=provider) for provider in ("cpu", "cuda")]
+    one, two = [await setup.analyzer.analyze(PHOTO, Options()) for setup in setups]
+    assert one.faces[0].predictions == two.faces[0].predictions
+    assert len(one.faces) == len(two.faces)
+
+
+async def test_several_models_answer_side_by_side(make: Make) -> None:
+    models = Noting("emo", ("emotion",)), Noting()
+    setup = await make(*models, defaults=["emo"])
+    await setup.analyzer.analyze(PHOTO, Options())
+    assert [model.threads for model in models] == [["mien-emo-0"], ["mien-trio-0"]]
+
+
+async def test_on_cuda_images_may_share_a_run(make: Make) -> None:
+    model = Noting()
+    setup = await make(model, provider="cuda")
+    await setup.analyzer.analyze(PHOTO, Options())
+    assert model.threads == ["mien-trio-0"]
+
+
+async def test_where_images_wait_the_models_have_their_own_threads(make: Make) -> None:
+    model = Noting()
+    setup = await make(model)
+    await asyncio.gather(*(begin(setup) for _ in range(3)))
+    assert model.threads[:2] == ["mien-trio-0"] * 2
+
+
+async def test_a_busy_model_is_waited_for(make: Make) -> None:
+    gate = Gated(make_card("trio", heads=ALL))
+    setup = await make(gate)
+    (other,) = setup.batcher("trio").submit(["another image's"])
+    run = await gate.begun()
+    task = begin(setup)
+    await until(lambda: setup.batcher("trio").waiting)
+    run.give(["answer"])
+    await other
+    await gate.pass_one()
+    assert len((await task).faces) == 2
+
+
+async def test_a_failed_run_at_once_is_the_caller_s_error(make: Make) -> None:
+    gate = Gated(make_card("trio", heads=ALL))
+    setup = await make(gate)
+    task = begin(setup)
+    (await gate.begun()).fail(RuntimeError("broken"))
+    with pytest.raises(InferenceError, match="a run of trio failed"):
+        await task
+    await setup.assert_idle()
+
+
+class Interrupting(FakeDetector):
+    """Calls what it is given while it detects."""
+
+    def __init__(self, interrupt: Callable[[], object]) -> None:
+        super().__init__(BIG)
+        self._interrupt = interrupt
+
+    def detect(self, *args: Any, **options: Any) -> Any:
+        self._interrupt()
+        return super().detect(*args, **options)
+
+
+async def test_who_has_gone_meanwhile_is_not_answered(make: Make) -> None:
+    loop, left = asyncio.get_running_loop(), threading.Event()
+
+    def leave() -> None:
+        loop.call_soon_threadsafe(task.cancel)
+        loop.call_soon_threadsafe(left.set)
+        left.wait(10)
+
+    model = Noting()
+    setup = await make(model, prepare=Preparer(Interrupting(leave), ImageLimits()))
+    task = begin(setup)
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await until(lambda: not setup.prepare._running)
+    assert model.threads == []
+
+
+async def test_what_is_late_meanwhile_is_not_answered(make: Make) -> None:
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + 0.05
+
+    def dawdle() -> None:
+        while loop.time() < deadline:
+            time.sleep(0.005)
+
+    model = Noting()
+    setup = await make(model, prepare=Preparer(Interrupting(dawdle), ImageLimits()))
+    with pytest.raises(DeadlineExceeded):
+        await setup.analyzer.analyze(PHOTO, Options(), deadline=deadline)
+    assert model.threads == []
+
+
 # Which model serves which head -------------------------------------------------------------------
 
 
@@ -416,12 +546,12 @@ async def test_cancelled_while_it_is_decoded(make: Make) -> None:
 async def test_cancelled_while_it_waits_for_a_model(make: Make) -> None:
     gate = Gated(make_card("trio", heads=ALL))
     setup = await make(gate)
-    first = begin(setup)
+    (first,) = setup.batcher("trio").submit(["another image's"])
     run = await gate.begun()
     gone = begin(setup)
     await until(lambda: setup.batcher("trio")._queue)
     await cancel(gone)
-    run.give(gate.fake.run(run.items))
+    run.give(["answer"])
     await first
     await setup.assert_idle()
     assert len(gate.runs) == 1

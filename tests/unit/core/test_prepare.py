@@ -27,6 +27,7 @@ def job(data: bytes, **changes: Any) -> PrepareJob:
         "min_face_px": 0.0,
         "max_faces": 100,
         "specs": {"gray": GRAY},
+        "answer": lambda prepared: None,
     } | changes
     return PrepareJob(data, **options)
 
