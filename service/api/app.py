@@ -48,6 +48,8 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
         # A redirect would repeat whatever host the client named.
         redirect_slashes=False,
+        # What is measured stands at /metrics; nothing is sent anywhere.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.settings = settings
     app.state.metrics = metrics

@@ -25,7 +25,7 @@ from service.core.explain import (
 )
 from service.core.fan_out import fan_out
 from service.core.metrics import Metrics
-from service.core.prepare import Answers, Prepared, PrepareJob
+from service.core.prepare import Answers, Crops, Prepared, PrepareJob
 from service.core.result import Round, faces_of, timings_of
 from service.errors import NotReady
 from service.types import AnalyzedFace, CropItem, Head, Probabilities, Result
@@ -247,10 +247,10 @@ class Analyzer:
         """The image made ready, and what the models say of its faces."""
         caller, loop = asyncio.current_task(), asyncio.get_running_loop()
 
-        def answer(prepared: Prepared) -> Answers | None:
+        def answer(crops: Crops) -> Answers | None:
             late = deadline is not None and loop.time() >= deadline
             gone = caller is not None and caller.cancelling() > 0
-            return None if late or gone else self._at_once(prepared, choice)
+            return None if late or gone else self._at_once(crops, choice)
 
         job = PrepareJob(
             data,
@@ -270,8 +270,8 @@ class Analyzer:
             self.models[name].batcher.note(len(answered), answered[0].run_s)
         return served, answers
 
-    def _at_once(self, prepared: Prepared, choice: Choice) -> Answers | None:
-        """On the thread that prepared it: the answers where no other image waits for anything.
+    def _at_once(self, crops: Crops, choice: Choice) -> Answers | None:
+        """On the thread that cut the crops: the answers where no other image waits for anything.
 
         Several models are quicker side by side, and CUDA by one run for several images.
         """
@@ -280,7 +280,7 @@ class Analyzer:
         ((name, wanted),) = choice.models.items()
         if self.models[name].provider != "cpu":
             return None
-        items = [CropItem(crop, wanted) for crop in prepared.crops[name]]
+        items = [CropItem(crop, wanted) for crop in crops[name]]
         served = self.models[name].batcher.run_if_idle(items)
         return None if served is None else {name: served}
 
@@ -305,7 +305,7 @@ class Analyzer:
     ) -> Result:
         prepared, timings = served.output, timings_of(served, rounds, started)
         for stage in ("decode", "detect", "queue", "infer"):
-            self._metrics.stage_seconds.labels(stage).observe(getattr(timings, stage))
+            self._metrics.stages[stage].observe(getattr(timings, stage))
         self._metrics.faces.observe(len(faces))
         return Result(
             width=prepared.width,

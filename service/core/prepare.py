@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from time import perf_counter
 from typing import TypeAlias
 
@@ -20,6 +20,9 @@ from service.vision.crops import SHARPNESS, crop_face, crop_whole, sharpness
 Answers: TypeAlias = Mapping[str, Sequence[Served[Probabilities]]]
 """By model, one for each face."""
 
+Crops: TypeAlias = Mapping[str, Sequence[NDArray[np.uint8]]]
+"""By model, one for each face."""
+
 
 @dataclass(frozen=True, slots=True)
 class PrepareJob:
@@ -32,7 +35,7 @@ class PrepareJob:
     max_faces: int
     specs: Mapping[str, InputSpec]
     """The models that need crops, by name."""
-    answer: Callable[[Prepared], Answers | None]
+    answer: Callable[[Crops], Answers | None]
     """Has the models answer on the same thread, where nothing else waits; else None."""
 
 
@@ -48,10 +51,11 @@ class Prepared:
     orientation: int
     faces: tuple[Face, ...]
     qualities: tuple[Quality, ...]
-    crops: Mapping[str, Sequence[NDArray[np.uint8]]]
+    crops: Crops
+    answers: Answers | None
+    """Where the models have answered already."""
     decode_s: float
     detect_s: float
-    answers: Answers | None = None
 
 
 class Preparer:
@@ -67,10 +71,7 @@ class Preparer:
         Raises:
             ImageError: the bytes are no image that we can use.
         """
-        return [self._answered(job, self._prepare(job)) for job in items]
-
-    def _answered(self, job: PrepareJob, prepared: Prepared) -> Prepared:
-        return replace(prepared, answers=job.answer(prepared))
+        return [self._prepare(job) for job in items]
 
     def _prepare(self, job: PrepareJob) -> Prepared:
         if not job.detect:
@@ -89,16 +90,18 @@ class Preparer:
         image = self._sharpen(job, image, faces)
         again_s = perf_counter() - detected
         boxes = [face.box.scaled(image.scale) for face in faces]
+        crops = {
+            name: [crop_face(image.pixels, box, spec) for box in boxes]
+            for name, spec in job.specs.items()
+        }
         return Prepared(
             image.width,
             image.height,
             image.orientation,
             faces,
             tuple(_quality(image, box) for box in boxes),
-            {
-                name: [crop_face(image.pixels, box, spec) for box in boxes]
-                for name, spec in job.specs.items()
-            },
+            crops,
+            job.answer(crops),
             decode_s=decoded - started + again_s,
             detect_s=detected - decoded,
         )
@@ -122,13 +125,15 @@ class Preparer:
         image = decode(job.data, self._limits, min_side=2 * largest)
         decode_s = perf_counter() - started
         face = Face(Box(0.0, 0.0, float(image.width), float(image.height)), 1.0)
+        crops = {name: [crop_whole(image.pixels, spec)] for name, spec in job.specs.items()}
         return Prepared(
             image.width,
             image.height,
             image.orientation,
             (face,),
             (_quality(image, face.box.scaled(image.scale)),),
-            {name: [crop_whole(image.pixels, spec)] for name, spec in job.specs.items()},
+            crops,
+            job.answer(crops),
             decode_s=decode_s,
             detect_s=0.0,
         )

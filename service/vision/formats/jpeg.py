@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from struct import unpack_from
-
-import numpy as np
 
 from service.errors import InvalidImage, UnsupportedMedia
 from service.vision.formats.header import Header
@@ -71,14 +69,18 @@ def trim(data: bytes) -> bytes:
     at once in most files, and past whatever a camera appended to others. In coded data each FF is
     followed by 00 or a restart marker, so the marker cannot be there by chance.
     """
-    scan = _scan_start(data)
+    starts: dict[int, int] = {}
+    for marker, start, _ in _segments(data):
+        starts.setdefault(marker, start)
+    scan = starts.get(_SOS, -1)
     if scan < 0 or data.rfind(b"\xff\xd9", scan) < 0:
         raise InvalidImage("the JPEG is truncated: it has no end marker")
-    one = not _has_marker(data, scan, _SOS)  # as in most files
-    scans = [scan] if one else list(islice(_scans(data, scan), _MAX_SCANS + 1))
+    if _is_complete(data, starts, [scan]):  # as in most files; libjpeg then reads no other
+        return data
+    scans = list(islice(_scans(data, scan), _MAX_SCANS + 1))
     if len(scans) > _MAX_SCANS:
         raise UnsupportedMedia(f"JPEG of more than {_MAX_SCANS} scans")
-    if not _is_complete(data, scans):
+    if not _is_complete(data, starts, scans):
         raise InvalidImage("the JPEG is truncated: a part of its picture has no scan")
     return data
 
@@ -106,25 +108,20 @@ def _scans(data: bytes, at: int) -> Iterator[int]:
     raise UnsupportedMedia(f"JPEG of more than {_MAX_SEGMENTS} segments")
 
 
-def _has_marker(data: bytes, at: int, marker: int) -> bool:
-    """Whether the marker stands anywhere from `at` on; six times as fast as `bytes.find`."""
-    values = np.frombuffer(data, np.uint8)[at:]
-    return bool((values[1:][values[:-1] == 0xFF] == marker).any())
-
-
 def scan_end(data: bytes) -> int:
     """Where the coded data of the first scan ends: at a marker that is no restart."""
     match = _SCAN_END.search(data, _scan_start(data))
     return match.start() if match else len(data)
 
 
-def _is_complete(data: bytes, scans: list[int]) -> bool:
+def _is_complete(data: bytes, starts: Mapping[int, int], scans: Sequence[int]) -> bool:
     """Whether each coefficient of each component has a scan that gives it to its last bit.
 
     Only a progressive file (T.81, annex G) has scans that give less. A cut one lacks the later of
     them, and a decoder shows the rest as a blurred picture.
     """
-    marker, start = next((m, start) for m, start, _ in _segments(data) if m in _SOF)
+    marker = next(marker for marker in starts if marker in _SOF)
+    start = starts[marker]
     components = set(data[start + 6 : start + 6 + 3 * data[start + 5] : 3])
     due = dict.fromkeys(components, (1 << 64) - 1)  # a bit for each coefficient
     for at in scans:
