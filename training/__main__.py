@@ -27,6 +27,10 @@ Out = Annotated[Path, typer.Option(help="where run folders go")]
 Models = Annotated[Path, typer.Option(help="where model folders are")]
 Seed = Annotated[int | None, typer.Option(help="instead of the recipe's")]
 Epochs = Annotated[int | None, typer.Option(help="instead of the recipe's")]
+Start = Annotated[
+    Path | None,
+    typer.Option(exists=True, help="a new run begins with the weights of this `model.keras`"),
+]
 Threads = Annotated[int, typer.Option(help="of one operation")]
 
 
@@ -46,6 +50,7 @@ def train(
     seed: Seed = None,
     epochs: Epochs = None,
     threads: Threads = 1,
+    start: Start = None,
 ) -> None:
     """Train a recipe, or take its run up again after its last finished epoch."""
     from training.recipe import load_recipe
@@ -63,7 +68,7 @@ def train(
         distil(datasets, plan.labels.keys(), plan.distillation, models, out / ANSWERS)
     from training.train import Run
 
-    Run(plan, datasets, out / plan.name, seed).train()
+    Run(plan, datasets, out / plan.name, seed, start).train()
 
 
 @app.command()

@@ -18,6 +18,7 @@ from training.accelerate import use_fused_batch_norm
 from training.batches import Batches, steps_per_epoch, whole_crops
 from training.datasets import Part, Samples
 from training.datasets.splits import fingerprint
+from training.errors import WorkError
 from training.labels import narrowed
 from training.loss import MaskedCrossentropy
 from training.plot import plot_history
@@ -36,6 +37,7 @@ class Run:
         datasets: name -> parts of every dataset that the recipe names.
         folder: where checkpoint, history and plot go.
         seed: overrides the recipe's.
+        start: a published file of the same network whose weights a new run begins with.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class Run:
         datasets: Mapping[str, Mapping[Part, Samples]],
         folder: Path,
         seed: int | None = None,
+        start: Path | None = None,
     ) -> None:
         self.recipe, self.folder = recipe, folder
         self.seed = recipe.training.seed if seed is None else seed
@@ -59,6 +62,8 @@ class Run:
         self.epochs: list[dict[str, Any]] = []
         self._best: list[NDArray[np.float32]] = []
         self._resume()
+        if start is not None and not self.epochs:
+            self._begin_with(start)
 
     def train(self) -> Any:
         """Train what is left of the epochs; a float32 Keras model of the averaged logits."""
@@ -140,6 +145,15 @@ class Run:
         if self.recipe.training.patience:
             self._best = best
         _console.print(f"resuming {self.recipe.name} after epoch {len(self.epochs)}")
+
+    def _begin_with(self, start: Path) -> None:
+        # Mirror image, temperature and softmax around the network have no weights.
+        weights = keras.saving.load_model(start, compile=False).get_weights()
+        shapes = [value.shape for value in weights]
+        if shapes != [value.shape for value in self.model.get_weights()]:
+            raise WorkError(f"{start} is not of {self.recipe.name}'s network")
+        self.model.set_weights(weights)
+        _console.print(f"{self.recipe.name} begins with the weights of {start}")
 
 
 def fingerprints(datasets: Mapping[str, Mapping[Part, Samples]]) -> dict[str, dict[str, Any]]:

@@ -10,6 +10,8 @@ import pytest
 from tests.unit.training.makers import fusion_recipe, mini_recipe, write_fer2013
 from training import networks
 from training.datasets import Part, Samples, load_parts
+from training.errors import WorkError
+from training.publish import KERAS_FILE, publish
 from training.recipe import FOLDER, Recipe, load_recipe
 from training.train import Run
 
@@ -47,6 +49,25 @@ def test_a_stopped_run_ends_as_one_that_never_stopped(datasets: Datasets, tmp_pa
     assert history["splits"]["fer2013"]["train"]["samples"] > 40
     assert 0 <= history["epochs"][1]["tune"]["fer2013/emotion"]["accuracy"] <= 1
     assert (tmp_path / "cut" / "history.png").stat().st_size > 1000
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+def test_a_new_run_may_begin_with_what_is_published(datasets: Datasets, tmp_path: Path) -> None:
+    recipe = mini_recipe(epochs=1).model_copy(update={"mirror": True})
+    first = Run(recipe, datasets, tmp_path / "first")
+    first.train()
+    file = publish(first, tmp_path / "models") / KERAS_FILE
+    second = Run(recipe, datasets, tmp_path / "second", start=file)
+    assert second.epochs == []
+    for a, b in zip(first.averaged().get_weights(), second.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    second.train()
+    trained = second.model.get_weights()
+    again = Run(recipe, datasets, tmp_path / "second", start=file)
+    for a, b in zip(trained, again.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b, "a run that has begun goes on from its checkpoint")
+    with pytest.raises(WorkError, match="is not of guided_fusion's network"):
+        Run(fusion_recipe(), datasets, tmp_path / "other", start=file)
 
 
 def test_another_seed_is_another_result(datasets: Datasets, tmp_path: Path) -> None:
