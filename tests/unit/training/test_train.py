@@ -66,8 +66,9 @@ def test_a_new_run_may_begin_with_what_is_published(datasets: Datasets, tmp_path
     again = Run(recipe, datasets, tmp_path / "second", start=file)
     for a, b in zip(trained, again.model.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b, "a run that has begun goes on from its checkpoint")
-    with pytest.raises(WorkError, match="is not of guided_fusion's network"):
-        Run(fusion_recipe(), datasets, tmp_path / "other", start=file)
+    other = recipe.model_copy(update={"network": "sequential_fcn"})
+    with pytest.raises(WorkError, match=f"is not of {recipe.name}'s network"):
+        Run(other, datasets, tmp_path / "other", start=file)
 
 
 def test_another_seed_is_another_result(datasets: Datasets, tmp_path: Path) -> None:
