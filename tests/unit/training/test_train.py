@@ -66,7 +66,7 @@ def test_a_new_run_may_begin_with_what_is_published(datasets: Datasets, tmp_path
     again = Run(recipe, datasets, tmp_path / "second", start=file)
     for a, b in zip(trained, again.model.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b, "a run that has begun goes on from its checkpoint")
-    other = recipe.model_copy(update={"network": "sequential_fcn"})
+    other = recipe.model_copy(update={"network_options": {}})
     with pytest.raises(WorkError, match=f"is not of {recipe.name}'s network"):
         Run(other, datasets, tmp_path / "other", start=file)
 
