@@ -18,7 +18,7 @@ from service.runtime.cpu import available_cores
 from service.runtime.detector import MienDetector
 from service.runtime.haar import HaarDetector
 from service.runtime.registry import Model, load_models
-from service.runtime.session import SessionOptions
+from service.runtime.session import SessionOptions, tries_cuda
 from service.runtime.yunet import YunetDetector
 from service.settings import Settings
 from service.vision.codec import ImageLimits
@@ -34,7 +34,7 @@ def open_analyzer(settings: Settings, metrics: Metrics) -> Analyzer:
     """
     # Images are worked on side by side, so OpenCV's own threads would only get in the way.
     cv2.setNumThreads(1)
-    options = SessionOptions(settings.provider, settings.threads, settings.max_batch_size)
+    options = _session_options(settings)
     models = load_models(settings.models_dir, settings.models, options)
     detector = open_detector(settings)
     detector_card = detector.card if isinstance(detector, MienDetector) else None
@@ -59,7 +59,7 @@ def open_analyzer(settings: Settings, metrics: Metrics) -> Analyzer:
 
 
 def _served(model: Model, settings: Settings, metrics: Metrics) -> ServedModel:
-    card, largest = model.card, settings.max_batch_size
+    card, largest = model.card, _session_options(settings).max_batch_size
     metrics.serves(card.name, card.version, card.sha256, model.provider)
     explain_name = f"{card.name}/explain"
     metrics.runs(explain_name, model.provider)
@@ -112,6 +112,12 @@ def image_limits(settings: Settings) -> ImageLimits:
     return ImageLimits(settings.max_bytes, settings.max_pixels, settings.max_side)
 
 
+def _session_options(settings: Settings) -> SessionOptions:
+    # On a CPU eight faces in a run take as long each as 32, and the memory of a run grows with it.
+    largest = settings.max_batch_size or (32 if tries_cuda(settings.provider) else 8)
+    return SessionOptions(settings.provider, settings.threads, largest)
+
+
 def _slots(settings: Settings) -> int:
     return settings.slots or max(1, available_cores() // settings.threads)
 
@@ -122,7 +128,7 @@ def open_detector(settings: Settings) -> AnyDetector:
     Raises:
         ModelError: its file is missing, damaged or not what its card says, or OpenCV lacks it.
     """
-    options = SessionOptions(settings.provider, settings.threads, settings.max_batch_size)
+    options = _session_options(settings)
     side = settings.detector_max_side
     # Without the setting each has its own default.
     sides = {} if side is None else {"max_side": side}

@@ -88,11 +88,12 @@ class Settings(BaseSettings):
         description="Runs at a time of each model; 0 for as many as there are cores for.",
     )
     threads: int = Field(1, ge=1, le=256, description="ONNX Runtime threads of one run.")
-    max_batch_size: int = Field(
-        32,
+    max_batch_size: int | None = Field(
+        None,
         ge=1,
         le=1024,
-        description="Faces in one run; on CUDA also pictures in one of the detector.",
+        description="Faces in one run, 8 on the CPU and 32 on CUDA if it is not set; on CUDA also "
+        "pictures in one of the detector.",
     )
 
     detector: Literal["mien", "haar", "yunet"] = Field("mien", description="What finds the faces.")

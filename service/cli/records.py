@@ -47,7 +47,7 @@ def to_line(record: Record) -> str:
     place: Row = {"source": record.source}
     if record.frame is not None and record.time_s is not None:
         place |= {"frame": record.frame, "time_s": round(record.time_s, 3)}
-    return encode({**place, **out, "faces": faces}).decode()
+    return encode({**out, "faces": faces, **place}).decode()
 
 
 def columns(heads: Mapping[Head, HeadSpec]) -> dict[str, type]:

@@ -148,9 +148,14 @@ def pad_to_bucket(batch: NDArray[Any], sizes: Sequence[int]) -> NDArray[Any]:
     return batch if size == count else np.concatenate([batch, padding])
 
 
+def tries_cuda(provider: Provider) -> bool:
+    """Whether a session for this provider asks for CUDA; what it got is `OrtSession.provider`."""
+    return provider != "cpu" and _CUDA in ort.get_available_providers()
+
+
 def _providers(provider: Provider) -> list[str | tuple[str, dict[str, str]]]:
     cuda = (_CUDA, {"cudnn_conv_algo_search": "HEURISTIC", "do_copy_in_default_stream": "1"})
-    if provider == "cpu" or _CUDA not in ort.get_available_providers():
+    if not tries_cuda(provider):
         return [_CPU]
     ort.preload_dlls()
     return [cuda, _CPU]
