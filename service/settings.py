@@ -85,7 +85,8 @@ class Settings(BaseSettings):
         0,
         ge=0,
         le=256,
-        description="Runs at a time of each model; 0 for as many as there are cores for.",
+        description="Images that are prepared, and runs of each model for those that wait, at a "
+        "time; 0 for as many as there are cores for.",
     )
     threads: int = Field(1, ge=1, le=256, description="ONNX Runtime threads of one run.")
     max_batch_size: int | None = Field(

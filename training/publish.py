@@ -76,7 +76,7 @@ def publish(trained: Trained, models: Path) -> Path:
 
 
 def published_file(path: Path) -> Path:
-    """The path itself.
+    """The path, if there is something at it.
 
     Raises:
         NotPublished: there is nothing.

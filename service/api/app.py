@@ -59,12 +59,12 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.analyzer = open_analyzer(settings, metrics)
     app.state.streams = stream.Streams(settings, metrics)
     app.include_router(ops.router, tags=["operations"])
-    app.include_router(rest.work, tags=["analysis"])
+    app.include_router(rest.work_router, tags=["analysis"])
     app.include_router(rest.router, tags=["analysis"])
     app.include_router(stream.router)
     page.install(app)
     problems.install(app)
-    app.add_middleware(Shortcut, routes=rest.work.routes)
+    app.add_middleware(Shortcut, routes=rest.work_router.routes)
     app.add_middleware(Telemetry, metrics=metrics)
     return app
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from time import perf_counter
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.exceptions import HTTPException
@@ -37,6 +37,8 @@ from service.api.schemas import (
 )
 from service.api.work import WorkRoute
 from service.core.pipeline import Analyzer
+
+AnyQuery = TypeVar("AnyQuery", bound=AnalyzeQuery)
 
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _TIMEOUT = {
@@ -93,11 +95,11 @@ def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 router = APIRouter(prefix="/v1", dependencies=[Depends(admit)])
-work = APIRouter(prefix="/v1", dependencies=[Depends(admit)], route_class=WorkRoute)
+work_router = APIRouter(prefix="/v1", dependencies=[Depends(admit)], route_class=WorkRoute)
 _WORK_ERRORS = problem_responses(400, 401, 413, 415, 422, 429, 503, 504)
 
 
-@work.post(
+@work_router.post(
     "/analyze",
     summary="Analyse one image",
     response_model=AnalyzeOut,
@@ -107,16 +109,10 @@ _WORK_ERRORS = problem_responses(400, 401, 413, 415, 422, 429, 503, 504)
 )
 async def analyze(request: Request, query: Annotated[AnalyzeQuery, Query()]) -> Response:
     """Find every face and say emotion, gender and age band of each; no face is an empty list."""
-    until = deadline(request)
-
-    async def work() -> Json:
-        data = await read_image(request)
-        return await while_connected(request, _analyze(request, data, query, until))
-
-    return _respond(request, await in_time(work(), until))
+    return await _work(request, query, _analyze)
 
 
-@work.post(
+@work_router.post(
     "/explain",
     summary="Analyse one image, and show why",
     response_model=ExplainOut,
@@ -126,16 +122,10 @@ async def analyze(request: Request, query: Annotated[AnalyzeQuery, Query()]) -> 
 )
 async def explain(request: Request, query: Annotated[ExplainQuery, Query()]) -> Response:
     """As analyze, with a picture for each face and head: which pixels its answer rests on."""
-    until = deadline(request)
-
-    async def work() -> Json:
-        data = await read_image(request)
-        return await while_connected(request, _explain(request, data, query, until))
-
-    return _respond(request, await in_time(work(), until))
+    return await _work(request, query, _explain)
 
 
-@work.post(
+@work_router.post(
     "/analyze/batch",
     summary="Analyse several images",
     response_model=BatchOut,
@@ -180,6 +170,21 @@ def find_model(request: Request, name: str) -> ModelOut:
     return to_model_json(analyzer, name)
 
 
+async def _work(
+    request: Request,
+    query: AnyQuery,
+    run: Callable[[Request, bytes, AnyQuery, float], Coroutine[Any, Any, Json]],
+) -> Response:
+    """What `run` makes of the one image of a request."""
+    until = deadline(request)
+
+    async def answer() -> Json:
+        data = await read_image(request)
+        return await while_connected(request, run(request, data, query, until))
+
+    return _respond(request, await in_time(answer(), until))
+
+
 async def _analyze(request: Request, data: bytes, query: AnalyzeQuery, until: float) -> Json:
     state = request.app.state
     options = query.merged(state.options)
@@ -221,5 +226,5 @@ def _respond(request: Request, out: Json) -> Response:
     request.state.timings_ms = out.get("timings_ms", {})
     body = encode(out)
     seconds = perf_counter() - started
-    request.app.state.metrics.stages["encode"].observe(seconds)
+    request.app.state.metrics.stage_seconds.labels("encode").observe(seconds)
     return Response(body, media_type="application/json")

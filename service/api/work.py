@@ -72,7 +72,7 @@ class Shortcut:
         await response(scope, receive, send)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def parse_options(kind: type[Options], query: bytes) -> Options:
     """The options that a query string gives; a client's are the same in all its requests.
 

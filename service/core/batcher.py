@@ -174,9 +174,9 @@ class Batcher(Generic[Item, Output]):
     def run_if_idle(self, items: Sequence[Item]) -> list[Served[Output]] | None:
         """Run items on the calling thread, past the queue; None where they belong into it.
 
-        For a thread that a slot of another batcher holds, and that has a core to itself therefore:
-        the way to a thread of this one and back is saved. Its caller waits for the items, so that
-        they have no deadline and no cancellation of their own; on the loop it then calls `note`.
+        For a thread that holds a slot of another batcher: the way to a thread of this one and back
+        is saved. The run is not held against the slots here, and `note` has to be called of it on
+        the loop. Its caller waits for the items: they have no deadline of their own.
 
         Raises:
             MienError: the run failed.

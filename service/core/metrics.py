@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
 
 BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
-STAGES = ("decode", "detect", "queue", "infer", "encode")
 _COUNTS = (0, 1, 2, 3, 5, 10, 20, 50, 100, 200)
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 
@@ -24,14 +23,13 @@ class Metrics:
             buckets=BUCKETS_S,
             registry=registry,
         )
-        stage_seconds = Histogram(
+        self.stage_seconds = Histogram(
             "mien_stage_duration_seconds",
             "Time of one stage of one analysis.",
             ["stage"],
             buckets=BUCKETS_S,
             registry=registry,
         )
-        self.stages = {stage: stage_seconds.labels(stage) for stage in STAGES}
         self.inference_seconds = Histogram(
             "mien_inference_duration_seconds",
             "Time of one batch run.",

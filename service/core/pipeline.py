@@ -245,12 +245,12 @@ class Analyzer:
         deadline: float | None,
     ) -> tuple[Served[Prepared], Answers]:
         """The image made ready, and what the models say of its faces."""
-        caller, loop = asyncio.current_task(), asyncio.get_running_loop()
+        loop = asyncio.get_running_loop()
 
         def answer(crops: Crops) -> Answers | None:
             late = deadline is not None and loop.time() >= deadline
-            gone = caller is not None and caller.cancelling() > 0
-            return None if late or gone else self._at_once(crops, choice)
+            # A future that is done already is one of a caller that has gone.
+            return None if late or future.done() else self._at_once(crops, choice, loop)
 
         job = PrepareJob(
             data,
@@ -265,12 +265,12 @@ class Analyzer:
         served = await future
         answers = served.output.answers
         if answers is None:
-            return served, await self._infer(served.output, choice, deadline)
-        for name, answered in answers.items():
-            self.models[name].batcher.note(len(answered), answered[0].run_s)
+            answers = await self._infer(served.output, choice, deadline)
         return served, answers
 
-    def _at_once(self, crops: Crops, choice: Choice) -> Answers | None:
+    def _at_once(
+        self, crops: Crops, choice: Choice, loop: asyncio.AbstractEventLoop
+    ) -> Answers | None:
         """On the thread that cut the crops: the answers where no other image waits for anything.
 
         Several models are quicker side by side, and CUDA by one run for several images.
@@ -280,9 +280,12 @@ class Analyzer:
         ((name, wanted),) = choice.models.items()
         if self.models[name].provider != "cpu":
             return None
-        items = [CropItem(crop, wanted) for crop in crops[name]]
-        served = self.models[name].batcher.run_if_idle(items)
-        return None if served is None else {name: served}
+        batcher = self.models[name].batcher
+        served = batcher.run_if_idle([CropItem(crop, wanted) for crop in crops[name]])
+        if served is None:
+            return None
+        loop.call_soon_threadsafe(batcher.note, len(served), served[0].run_s)
+        return {name: served}
 
     async def _infer(self, prepared: Prepared, choice: Choice, deadline: float | None) -> Answers:
         work = {
@@ -305,7 +308,7 @@ class Analyzer:
     ) -> Result:
         prepared, timings = served.output, timings_of(served, rounds, started)
         for stage in ("decode", "detect", "queue", "infer"):
-            self._metrics.stages[stage].observe(getattr(timings, stage))
+            self._metrics.stage_seconds.labels(stage).observe(getattr(timings, stage))
         self._metrics.faces.observe(len(faces))
         return Result(
             width=prepared.width,

@@ -21,20 +21,21 @@ class SlotThread(Generic[Argument, Outcome]):
     """Runs a function on a thread of its own.
 
     The way there and back takes 0.09 ms where `ThreadPoolExecutor`, which is made for more, takes
-    0.2 (`benchmarks/threads.py`), and a request of 8 ms goes it at least once.
+    0.2 (`benchmarks/threads.py`), and a request of 8 ms goes it at least once. The thread lives,
+    and keeps the process alive, until `end` is called.
     """
 
     def __init__(self, function: Callable[[Argument], Outcome], *, name: str) -> None:
         self._function = function
         self._calls: SimpleQueue[_Call[Argument, Outcome] | None] = SimpleQueue()
         # No daemon: a process that ends must not cut a run off within native code.
-        Thread(target=self._serve, name=name).start()
+        Thread(target=self._serve, name=name, daemon=False).start()
 
     def call(self, argument: Argument, take: Taker[Outcome]) -> asyncio.Future[None]:
         """Have the function called with `argument`, and `take` on the event loop with what it gave.
 
-        Whoever waits for that is not kept waiting by who waits for the future, which is done then,
-        or has what either of them raised. Cancelling it cuts neither of them off.
+        The future is done after that, so that callers have their outputs before the slot goes on;
+        what either of them raised is the future's. Cancelling it cuts neither of them off.
         """
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._calls.put((argument, take, future))

@@ -75,7 +75,10 @@ def trim(data: bytes) -> bytes:
     scan = starts.get(_SOS, -1)
     if scan < 0 or data.rfind(b"\xff\xd9", scan) < 0:
         raise InvalidImage("the JPEG is truncated: it has no end marker")
-    if _is_complete(data, starts, [scan]):  # as in most files; libjpeg then reads no other
+    # In most files one scan has all components and gives them whole: libjpeg then reads no other.
+    # It goes by their number; their ids may repeat.
+    frame = next(marker for marker in starts if marker in _SOF)
+    if data[scan] == data[starts[frame] + 5] and _is_complete(data, starts, [scan]):
         return data
     scans = list(islice(_scans(data, scan), _MAX_SCANS + 1))
     if len(scans) > _MAX_SCANS:

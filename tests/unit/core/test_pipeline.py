@@ -364,16 +364,38 @@ async def test_who_has_gone_meanwhile_is_not_answered(make: Make) -> None:
 
     def leave() -> None:
         loop.call_soon_threadsafe(task.cancel)
-        loop.call_soon_threadsafe(left.set)
         left.wait(10)
+
+    async def caller() -> str:
+        try:
+            await setup.analyzer.analyze(PHOTO, Options())
+        except asyncio.CancelledError:
+            # As the REST API does, to which it is an error of its own.
+            current = asyncio.current_task()
+            assert current is not None
+            current.uncancel()
+        return "gone"
 
     model = Noting()
     setup = await make(model, prepare=Preparer(Interrupting(leave), ImageLimits()))
-    task = begin(setup)
-    with pytest.raises(asyncio.CancelledError):
-        await task
+    task = asyncio.create_task(caller())
+    task.add_done_callback(lambda _: left.set())
+    assert await task == "gone"
     await until(lambda: not setup.prepare._running)
     assert model.threads == []
+
+
+async def test_a_run_is_counted_though_its_caller_has_gone(make: Make) -> None:
+    gate = Gated(make_card("trio", heads=ALL))
+    setup = await make(gate)
+    task = begin(setup)
+    run = await gate.begun()
+    await cancel(task)
+    run.give(gate.fake.run(run.items))
+    await until(lambda: not setup.prepare._running)
+    sample = setup.metrics.registry.get_sample_value
+    assert sample("mien_batch_size_count", {"model": "trio"}) == 1
+    assert setup.batcher("trio")._ran_s > 0
 
 
 async def test_what_is_late_meanwhile_is_not_answered(make: Make) -> None:

@@ -177,6 +177,17 @@ def test_scans_without_number_are_refused(before: bytes) -> None:
         check(data[:at] + scan * 20 + b"\xff\xd9")
 
 
+def test_scans_of_components_of_one_id_are_counted_too() -> None:
+    """To their ids one scan gives everything; libjpeg goes by their number and reads them all."""
+    data = bytearray(WHOLE["jpg"])
+    components = data.index(b"\xff\xc0") + 10
+    data[components : components + 9 : 3] = b"\1\1\1"
+    at = data.index(b"\xff\xda")
+    scan = struct.pack(">BBHBBBBBB", 0xFF, 0xDA, 8, 1, 1, 0, 0, 63, 0) + b"\x55\x55"
+    with pytest.raises(UnsupportedMedia, match="64 scans"):
+        decode(bytes(data[:at]) + scan * 65 + b"\xff\xd9", LIMITS)
+
+
 def test_scans_behind_the_end_do_not_count() -> None:
     data = WHOLE["progressive"]
     decode(data + data * 20, LIMITS)
