@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from service.api.explanations import ExplainOut
+from service.api.schemas import AnalyzeOut, BatchOut
 from service.types import AGE_BANDS, EMOTIONS, GENDERS, Box, Face
 from tests import images
 from tests.api.conftest import served
@@ -37,6 +39,19 @@ def without_noise(answer: dict[str, Any]) -> dict[str, Any]:
 
 def encode(pixels: np.ndarray, suffix: str = ".png") -> bytes:
     return cv2.imencode(suffix, pixels)[1].tobytes()
+
+
+@pytest.mark.parametrize("query", [{}, {"attributes": "age", "landmarks": "false"}])
+async def test_answers_have_the_form_that_openapi_states(client, photo, query):
+    """Answers are put together as plain values: the models that describe them would not object."""
+    for path, model in (("/v1/analyze", AnalyzeOut), ("/v1/explain", ExplainOut)):
+        response = await client.post(path, content=photo, headers=JPEG, params=query)
+        answer = response.json()
+        assert model.model_validate(answer).model_dump(mode="json", exclude_unset=True) == answer
+        assert answer["faces"]
+    files = [("images", photo), ("images", b"no image")]
+    answer = (await client.post("/v1/analyze/batch", files=files, params=query)).json()
+    assert BatchOut.model_validate(answer).model_dump(mode="json", exclude_unset=True) == answer
 
 
 @pytest.fixture(scope="module")
