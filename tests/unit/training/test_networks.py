@@ -76,7 +76,7 @@ def test_the_fully_convolutional_network_has_no_dense_layer() -> None:
 @pytest.mark.parametrize(
     ("name", "convolutions", "dense", "normalised"),
     [
-        ("joint_cnn", 8, 4, 10),
+        ("joint_cnn_whole", 8, 4, 10),
         ("joint_cnn_no_dense", 8, 2, 8),
         ("joint_cnn_fewer_conv", 4, 4, 6),
         ("joint_cnn_no_batch_norm", 8, 4, 0),
@@ -85,7 +85,7 @@ def test_the_fully_convolutional_network_has_no_dense_layer() -> None:
 def test_joint_ablations_take_one_thing_away(
     name: str, convolutions: int, dense: int, normalised: int
 ) -> None:
-    recipe, whole = load_recipe(name), load_recipe("joint_cnn")
+    recipe, whole = load_recipe(name), load_recipe("joint_cnn_whole")
     model = networks.build(recipe)
     counted = [len(kinds(model, kind)) for kind in ("Conv2D", "Dense", "BatchNormalization")]
     assert counted == [convolutions, dense, normalised]
@@ -93,9 +93,23 @@ def test_joint_ablations_take_one_thing_away(
     assert (recipe.input, recipe.labels, recipe.mirror) == (whole.input, whole.labels, whole.mirror)
 
 
+@pytest.mark.parametrize(
+    ("name", "served"),
+    [("joint_cnn_whole", "joint_cnn"), ("guided_fusion_two_guides", "guided_fusion")],
+)
+def test_what_ablations_are_compared_with_is_what_is_served_for_fewer_epochs(
+    name: str, served: str
+) -> None:
+    recipe, whole = load_recipe(name), load_recipe(served)
+    shorter = whole.training.model_copy(update={"epochs": recipe.training.epochs})
+    assert recipe.training == shorter
+    assert recipe.network_options == whole.network_options
+    assert (recipe.input, recipe.labels, recipe.mirror) == (whole.input, whole.labels, whole.mirror)
+
+
 @pytest.mark.parametrize("variant", ["none", "fusion", "one_guide"])
 def test_fusion_variants_are_trained_alike(variant: str) -> None:
-    recipe, whole = load_recipe(f"guided_fusion_{variant}"), load_recipe("guided_fusion")
+    recipe, whole = load_recipe(f"guided_fusion_{variant}"), load_recipe("guided_fusion_two_guides")
     assert recipe.network_options == whole.network_options | {"variant": variant}
     assert (recipe.training, recipe.input, recipe.labels, recipe.mirror) == (
         (whole.training, whole.input, whole.labels, whole.mirror)
