@@ -10,6 +10,7 @@ import random
 import statistics
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -46,12 +47,11 @@ class WaitingBatcher(Batcher[float, float]):
 
     wait_s = 0.0
 
-    async def _work(self) -> None:
-        while True:
-            await self._waiting.wait()
-            await asyncio.sleep(self.wait_s)
-            if batch := self._take():
-                await self._run(batch)
+    def _go_on(self, slot: Any) -> None:
+        if self._queue:
+            asyncio.get_running_loop().call_later(self.wait_s, super()._go_on, slot)
+        else:
+            super()._go_on(slot)
 
 
 async def main() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import statistics
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
 
@@ -38,11 +39,12 @@ async def _measure() -> dict[str, list[tuple[float, float]]]:
     slot = SlotThread(_work, name="slot")
     with ThreadPoolExecutor(1) as pool:
         for _ in range(ROUNDS):
-            given: list[tuple[float, float]] = []
+            given: asyncio.Future[Callable[[], tuple[float, float]]] = loop.create_future()
             _EVICTING.sum()
             called = perf_counter()
-            await slot.call(None, given.append)
-            found["SlotThread"].append(_ways(called, given[0]))
+            slot.call(None, given.set_result)
+            outcome = await given
+            found["SlotThread"].append(_ways(called, outcome()))
             _EVICTING.sum()
             called = perf_counter()
             run = await loop.run_in_executor(pool, _work, None)

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.card import ModelCard
+from service.core.batcher import Batcher
 from service.core.slot import SlotThread
 from service.errors import InvalidItem
 from service.types import AGE_BANDS, EMOTIONS, GENDERS, Box, CropItem, Face, Head, Pixels
@@ -222,12 +223,11 @@ class _SteppedThread(SlotThread[Any, Any]):
         self._function = function
         self._threads = threads
 
-    def call(self, argument: Any, take: Callable[[Any], None]) -> asyncio.Future[None]:
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        held = HeldCall(tuple(argument), partial(self._run, argument, take, future))
+    def call(self, argument: Any, take: Callable[[Callable[[], Any]], None]) -> None:
+        loop = asyncio.get_running_loop()
+        held = HeldCall(tuple(argument), partial(self._run, argument, take, loop))
         self._threads.on_call(held)
         self._threads.calls.append(held)
-        return future
 
     def end(self) -> None:
         pass
@@ -244,6 +244,11 @@ class SteppedLoop(asyncio.SelectorEventLoop):
 
     def time(self) -> float:
         return self.now
+
+
+def is_idle(batcher: Batcher[Any, Any]) -> bool:
+    """Whether none of its slots runs anything."""
+    return not any(slot.batch for slot in batcher._slots)
 
 
 async def settle() -> None:

@@ -46,8 +46,9 @@ class Gate:
             Unauthorized: keys are set and none of them was shown.
             RateLimited: the client has used up its limit; wrong keys count for the address.
         """
-        client = address(connection)
-        index = self._find_key(shown_key(connection) if key is None else key)
+        client, index = address(connection), None
+        if self._keys:
+            index = self._find_key(shown_key(connection) if key is None else key)
         if index is not None:
             client = f"key {index}"
         self._count(client)

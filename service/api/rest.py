@@ -226,5 +226,5 @@ def _respond(request: Request, out: Json) -> Response:
     request.state.timings_ms = out.get("timings_ms", {})
     body = encode(out)
     seconds = perf_counter() - started
-    request.app.state.metrics.stage_seconds.labels("encode").observe(seconds)
+    request.app.state.metrics.stages["encode"].observe(seconds)
     return Response(body, media_type="application/json")

@@ -266,7 +266,7 @@ class Session:
     async def _send_result(self, frame: Frame, result: Result) -> None:
         started = perf_counter()
         message = self._result(frame, result)
-        self._parts.metrics.stage_seconds.labels("encode").observe(perf_counter() - started)
+        self._parts.metrics.stages["encode"].observe(perf_counter() - started)
         await self.send(message)
         self._latencies.append(1000 * (asyncio.get_running_loop().time() - frame.arrived_at))
         self._count("processed")

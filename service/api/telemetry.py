@@ -89,21 +89,23 @@ class Telemetry:
                 message["headers"] = [*message["headers"], *raw]
             await send(message)
 
-        with structlog.contextvars.bound_contextvars(request_id=request_id, **_trace(traceparent)):
-            self._metrics.in_flight.inc()
-            try:
-                await self._app(inner, receive, send_with_headers)
-            except (Exception, asyncio.CancelledError) as error:
-                if status:
-                    raise
-                response = await problems.answer(Request(scope), _expected(error))
-                await response(scope, receive, send_with_headers)
-            finally:
-                self._metrics.in_flight.dec()
-                # The route's template, not the path: a label must not be the client's to invent.
-                route = getattr(inner.get("route"), "path", "unmatched")
-                method = scope["method"] if scope["method"] in _METHODS else "other"
-                self._observe(route, method, status, perf_counter() - started)
+        # Each request is served by a task of its own: what is bound here ends with that.
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(request_id=request_id, **_trace(traceparent))
+        self._metrics.in_flight.inc()
+        try:
+            await self._app(inner, receive, send_with_headers)
+        except (Exception, asyncio.CancelledError) as error:
+            if status:
+                raise
+            response = await problems.answer(Request(scope), _expected(error))
+            await response(scope, receive, send_with_headers)
+        finally:
+            self._metrics.in_flight.dec()
+            # The route's template, not the path: a label must not be the client's to invent.
+            route = getattr(inner.get("route"), "path", "unmatched")
+            method = scope["method"] if scope["method"] in _METHODS else "other"
+            self._observe(route, method, status, perf_counter() - started)
 
     def _observe(self, route: str, method: str, status: int, seconds: float) -> None:
         self._metrics.http_seconds.labels(route, method, str(status)).observe(seconds)

@@ -1,8 +1,8 @@
 """Cross-request batching: admission, slots, deadlines, isolation. Knows neither ONNX nor HTTP.
 
-A deque and one Event, touched only by the event loop: no locks, no timers. A slot that is idle
-takes what is there at once; while all slots are busy, the queue is the batching window. A fixed
-wait was measured worse at every rate (`benchmarks/batching.py`).
+A deque and a list of idle slots, touched only by the event loop: no locks, no timers, no tasks. A
+slot that is idle takes what is there at once; while all slots are busy, the queue is the batching
+window. A fixed wait was measured worse at every rate (`benchmarks/batching.py`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from time import perf_counter
-from typing import Generic, Protocol, TypeAlias, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from service.core.ports import Runner
 from service.core.slot import SlotThread
@@ -28,8 +28,6 @@ from service.errors import (
 
 Item = TypeVar("Item")
 Output = TypeVar("Output")
-
-_Thread: TypeAlias = SlotThread[Sequence[Item], list[Output]]
 
 _RETRY_AFTER_S = (1.0, 60.0)
 
@@ -72,6 +70,16 @@ class _Entry(Generic[Item, Output]):
             self.future.set_exception(error)
 
 
+@dataclass(slots=True, eq=False)
+class _Slot(Generic[Item, Output]):
+    thread: SlotThread[Sequence[Item], list[Output]]
+    batch: list[_Entry[Item, Output]] = field(default_factory=list)
+    """What is being run."""
+    begun_at: float = 0.0
+    again: list[list[_Entry[Item, Output]]] = field(default_factory=list)
+    """Parts of a batch with an item at fault, which come before anything new; the last first."""
+
+
 class Batcher(Generic[Item, Output]):
     """Gathers items of many callers into runs of at most `max_batch_size`.
 
@@ -103,16 +111,16 @@ class Batcher(Generic[Item, Output]):
         """
         self.name = name
         self._runner = runner
-        self._slots = slots
+        self._count = slots
         self._max_batch_size = max_batch_size
         self._max_pending = max_pending
         self._observer = observer
         self._cost = cost
         self._queue: deque[_Entry[Item, Output]] = deque()
-        self._waiting = asyncio.Event()
-        self._idle = asyncio.Event()
-        self._workers: list[asyncio.Task[None]] = []
-        self._running = 0
+        self._slots: list[_Slot[Item, Output]] = []
+        self._idle: list[_Slot[Item, Output]] = []
+        self._due = False  # whether idle slots are about to look at the queue
+        self._rested = asyncio.Event()
         self._owed = 0.0  # cost of what somebody waits for, in the queue or in a run
         self._ran_s = self._ran_cost = 0.0  # of the latest runs, older ones by ever less
         self._closed = True
@@ -131,9 +139,10 @@ class Batcher(Generic[Item, Output]):
     def start(self) -> None:
         """Begin to serve; called once, on the event loop."""
         self._closed = False
-        self._workers = [asyncio.create_task(self._serve(n)) for n in range(self._slots)]
-        for worker in self._workers:
-            worker.add_done_callback(self._worker_ended)
+        for number in range(self._count):
+            thread = SlotThread(self._call, name=f"mien-{self.name}-{number}")
+            self._slots.append(_Slot(thread))
+        self._idle = self._slots.copy()
 
     def submit(
         self, items: Sequence[Item], *, deadline: float | None = None
@@ -167,7 +176,10 @@ class Batcher(Generic[Item, Output]):
             self._owe(entries)
         if entries:
             self._queue.extend(entries)
-            self._waiting.set()
+            if self._idle and not self._due:
+                # Not at once: what else is admitted in this turn of the loop goes along.
+                self._due = True
+                loop.call_soon(self._begin)
             self._observer.queued(self.name, len(self._queue))
         return [entry.future for entry in entries]
 
@@ -181,7 +193,7 @@ class Batcher(Generic[Item, Output]):
         Raises:
             MienError: the run failed.
         """
-        if self._closed or self._queue or self._running == self._slots:
+        if self._closed or self._queue or not self._idle:
             return None
         if not 0 < len(items) <= min(self._max_batch_size, self._max_pending):
             return None
@@ -202,14 +214,15 @@ class Batcher(Generic[Item, Output]):
         self._closed = True
         try:
             async with asyncio.timeout(drain_s):
-                while self._running or self._queue:
-                    self._idle.clear()
-                    await self._idle.wait()
+                while self._queue or len(self._idle) < len(self._slots):
+                    self._rested.clear()
+                    await self._rested.wait()
         except TimeoutError:
             pass
-        for worker in self._workers:
-            worker.cancel()
-        await asyncio.gather(*self._workers, return_exceptions=True)
+        for slot in self._slots:
+            self._fail_slot(slot, ServiceClosed("stopped during the run", retry_after_s=1.0))
+            slot.thread.end()
+        self._slots = []
         self._fail_pending(
             ServiceClosed(f"{self.name} was stopped", retry_after_s=_RETRY_AFTER_S[0])
         )
@@ -219,7 +232,7 @@ class Batcher(Generic[Item, Output]):
         return _retry_after(self._needed_s(sum(entry.cost for entry in self._queue)))
 
     def _needed_s(self, cost: float) -> float:
-        return cost * self._ran_s / self._ran_cost / self._slots if self._ran_cost else 0.0
+        return cost * self._ran_s / self._ran_cost / self._count if self._ran_cost else 0.0
 
     def _make_room(self, count: int) -> None:
         if len(self._queue) + count > self._max_pending:
@@ -235,7 +248,7 @@ class Batcher(Generic[Item, Output]):
 
     def _check_time(self, cost: float, deadline: float | None) -> None:
         # While nothing runs all are let in: a pace that was once too slow must be found wrong.
-        if self._cost is None or deadline is None or not self._running:
+        if self._cost is None or deadline is None or len(self._idle) == len(self._slots):
             return
         needed_s = self._needed_s(self._owed + cost)
         left_s = deadline - asyncio.get_running_loop().time()
@@ -254,38 +267,64 @@ class Batcher(Generic[Item, Output]):
             self._owed += entry.cost
             entry.future.add_done_callback(partial(paid, cost=entry.cost))
 
-    async def _serve(self, number: int) -> None:
-        thread = SlotThread(self._call, name=f"mien-{self.name}-{number}")
-        try:
-            await self._work(thread)
-        finally:
-            thread.end()
+    def _begin(self) -> None:
+        self._due = False
+        while self._queue and self._idle:
+            self._go_on(self._idle.pop(0))
 
-    async def _work(self, thread: _Thread[Item, Output]) -> None:
-        while True:
-            await self._waiting.wait()
-            batch = self._take()
-            self._running += 1
-            try:
+    def _go_on(self, slot: _Slot[Item, Output]) -> None:
+        """Have a slot that runs nothing run what comes next; it is idle if nothing does."""
+        try:
+            while slot.again or self._queue:
+                slot.batch = self._wanted(slot.again.pop()) if slot.again else self._take()
                 self._observer.queued(self.name, len(self._queue))
-                if batch:
-                    await self._run(batch, thread)
-            except asyncio.CancelledError:
-                self._fail(batch, ServiceClosed("stopped during the run", retry_after_s=1.0))
-                raise
-            except Exception as error:
-                self._fail(batch, error)
-                raise
-            finally:
-                self._running -= 1
-            self._idle.set()
+                if slot.batch:
+                    self._run(slot)
+                    return
+        except Exception as error:
+            self._break(slot, error)
+        else:
+            self._idle.append(slot)
+            self._rested.set()
+
+    def _run(self, slot: _Slot[Item, Output]) -> None:
+        slot.begun_at = perf_counter()
+        slot.thread.call(tuple(entry.item for entry in slot.batch), partial(self._ended, slot))
+
+    def _ended(self, slot: _Slot[Item, Output], outcome: Callable[[], list[Output]]) -> None:
+        if not slot.batch:
+            return  # it was stopped during the run
+        try:
+            try:
+                self._give(slot, outcome())
+            except InvalidItem as error:
+                self._isolate(slot, error)
+            except MienError as error:
+                self._fail(slot.batch, error)
+        except Exception as error:
+            self._break(slot, error)
+        else:
+            slot.batch = []
+            self._go_on(slot)
+
+    def _give(self, slot: _Slot[Item, Output], outputs: list[Output]) -> None:
+        run_s = perf_counter() - slot.begun_at
+        self.note(len(slot.batch), run_s, cost=sum(entry.cost for entry in slot.batch))
+        for entry, output in zip(slot.batch, outputs, strict=True):
+            entry.resolve(Served(output, slot.begun_at - entry.queued_at, run_s))
+
+    def _isolate(self, slot: _Slot[Item, Output], error: InvalidItem) -> None:
+        """Find the item at fault by halves; the others are still answered."""
+        if len(slot.batch) == 1:
+            slot.batch[0].fail(error)
+            return
+        middle = len(slot.batch) // 2
+        slot.again += [slot.batch[middle:], slot.batch[:middle]]
 
     def _take(self) -> list[_Entry[Item, Output]]:
         batch: list[_Entry[Item, Output]] = []
         while self._queue and len(batch) < self._max_batch_size:
             batch += self._wanted([self._queue.popleft()])
-        if not self._queue:
-            self._waiting.clear()
         return batch
 
     def _wanted(self, entries: Iterable[_Entry[Item, Output]]) -> list[_Entry[Item, Output]]:
@@ -299,27 +338,10 @@ class Batcher(Generic[Item, Output]):
                 wanted.append(entry)
         return wanted
 
-    async def _run(self, batch: list[_Entry[Item, Output]], thread: _Thread[Item, Output]) -> None:
-        started = perf_counter()
-
-        def give(outputs: list[Output]) -> None:
-            run_s = perf_counter() - started
-            self.note(len(batch), run_s, cost=sum(entry.cost for entry in batch))
-            for entry, output in zip(batch, outputs, strict=True):
-                entry.resolve(Served(output, started - entry.queued_at, run_s))
-
-        try:
-            await thread.call(tuple(entry.item for entry in batch), give)
-        except InvalidItem as error:
-            await self._isolate(batch, error, thread)
-        except MienError as error:
-            self._fail(batch, error)
-
     def _call(self, items: Sequence[Item]) -> list[Output]:
         """Run on a worker thread; whatever the runner does ends in outputs or in a `MienError`.
 
-        Asyncio takes a CancelledError from a thread for a cancellation of the slot and lets a
-        SystemExit end the loop, and 3.11 never delivers a StopIteration (python/cpython#112182).
+        A SystemExit that were raised again on the event loop would end it.
         """
         try:
             outputs = list(self._runner.run(items))
@@ -330,21 +352,6 @@ class Batcher(Generic[Item, Output]):
         if len(outputs) != len(items):
             raise InferenceError(f"{self.name} gave {len(outputs)} outputs for {len(items)} items")
         return outputs
-
-    async def _isolate(
-        self,
-        batch: list[_Entry[Item, Output]],
-        error: InvalidItem,
-        thread: _Thread[Item, Output],
-    ) -> None:
-        """Find the item at fault by halves; the others are still answered."""
-        if len(batch) == 1:
-            batch[0].fail(error)
-            return
-        middle = len(batch) // 2
-        for half in (batch[:middle], batch[middle:]):
-            if wanted := self._wanted(half):
-                await self._run(wanted, thread)
 
     def _fail(self, entries: Sequence[_Entry[Item, Output]], error: Exception) -> None:
         if not isinstance(error, MienError):
@@ -358,21 +365,23 @@ class Batcher(Generic[Item, Output]):
         self._fail(entries, error)
         self._observer.queued(self.name, 0)
 
-    def _worker_ended(self, worker: asyncio.Task[None]) -> None:
-        if worker.cancelled() and self._closed:
-            return
+    def _fail_slot(self, slot: _Slot[Item, Output], error: Exception) -> None:
+        for entries in (slot.batch, *slot.again):
+            self._fail(entries, error)
+        slot.batch, slot.again = [], []
+
+    def _break(self, slot: _Slot[Item, Output], error: Exception) -> None:
         # The cause is for the log: `failure` is shown to clients.
         self._failure = f"a worker of {self.name} ended unexpectedly"
         self._closed = True
-        self._idle.set()
-        worker.get_loop().call_exception_handler(
-            {
-                "message": self._failure,
-                "exception": None if worker.cancelled() else worker.exception(),
-                "task": worker,
-            }
-        )
+        self._slots.remove(slot)
+        slot.thread.end()
+        self._fail_slot(slot, error)
         self._fail_pending(InferenceError(self._failure))
+        self._rested.set()
+        asyncio.get_running_loop().call_exception_handler(
+            {"message": self._failure, "exception": error}
+        )
 
 
 def _retry_after(estimate_s: float) -> float:

@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metr
 
 BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 _COUNTS = (0, 1, 2, 3, 5, 10, 20, 50, 100, 200)
+_STAGES = ("decode", "detect", "queue", "infer", "encode")
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
@@ -30,6 +31,7 @@ class Metrics:
             buckets=BUCKETS_S,
             registry=registry,
         )
+        self.stages = {stage: self.stage_seconds.labels(stage) for stage in _STAGES}
         self.inference_seconds = Histogram(
             "mien_inference_duration_seconds",
             "Time of one batch run.",

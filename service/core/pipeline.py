@@ -308,7 +308,7 @@ class Analyzer:
     ) -> Result:
         prepared, timings = served.output, timings_of(served, rounds, started)
         for stage in ("decode", "detect", "queue", "infer"):
-            self._metrics.stage_seconds.labels(stage).observe(getattr(timings, stage))
+            self._metrics.stages[stage].observe(getattr(timings, stage))
         self._metrics.faces.observe(len(faces))
         return Result(
             width=prepared.width,

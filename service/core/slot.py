@@ -1,4 +1,4 @@
-"""The thread of a slot: runs calls for one coroutine, one at a time."""
+"""The thread of a slot: runs calls from one event loop, one at a time."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from contextlib import suppress
 from functools import partial
 from queue import SimpleQueue
 from threading import Thread
-from typing import Generic, TypeAlias, TypeVar
+from typing import Generic, NoReturn, TypeAlias, TypeVar
 
 Argument = TypeVar("Argument")
 Outcome = TypeVar("Outcome")
 
-Taker: TypeAlias = Callable[[Outcome], None]
-_Call: TypeAlias = tuple[Argument, Taker[Outcome], asyncio.Future[None]]
+Taker: TypeAlias = Callable[[Callable[[], Outcome]], None]
+_Call: TypeAlias = tuple[Argument, Taker[Outcome], asyncio.AbstractEventLoop]
 
 
 class SlotThread(Generic[Argument, Outcome]):
@@ -31,15 +31,12 @@ class SlotThread(Generic[Argument, Outcome]):
         # No daemon: a process that ends must not cut a run off within native code.
         Thread(target=self._serve, name=name, daemon=False).start()
 
-    def call(self, argument: Argument, take: Taker[Outcome]) -> asyncio.Future[None]:
-        """Have the function called with `argument`, and `take` on the event loop with what it gave.
+    def call(self, argument: Argument, take: Taker[Outcome]) -> None:
+        """Have the function called with `argument`, and `take` on the event loop with its outcome.
 
-        The future is done after that, so that callers have their outputs before the slot goes on;
-        what either of them raised is the future's. Cancelling it cuts neither of them off.
+        The outcome is a function that gives what the call gave, or raises what it raised.
         """
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._calls.put((argument, take, future))
-        return future
+        self._calls.put((argument, take, asyncio.get_running_loop()))
 
     def end(self) -> None:
         """Let the thread end after the present call; may be called from any thread."""
@@ -49,25 +46,21 @@ class SlotThread(Generic[Argument, Outcome]):
         while call := self._calls.get():
             self._run(*call)
 
-    def _run(self, argument: Argument, take: Taker[Outcome], future: asyncio.Future[None]) -> None:
+    def _run(
+        self, argument: Argument, take: Taker[Outcome], loop: asyncio.AbstractEventLoop
+    ) -> None:
+        outcome: Callable[[], Outcome]
         try:
-            settle = partial(_settle, future, partial(take, self._function(argument)))
+            outcome = partial(_given, self._function(argument))
         except BaseException as error:
-            settle = partial(_settle, future, partial(_raise, error))
+            outcome = partial(_raise, error)
         with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            future.get_loop().call_soon_threadsafe(settle)
+            loop.call_soon_threadsafe(take, outcome)
 
 
-def _settle(future: asyncio.Future[None], take: Callable[[], None]) -> None:
-    try:
-        take()
-    except Exception as error:
-        if not future.done():
-            future.set_exception(error)
-    else:
-        if not future.done():
-            future.set_result(None)
+def _given(outcome: Outcome) -> Outcome:
+    return outcome
 
 
-def _raise(error: BaseException) -> None:
+def _raise(error: BaseException) -> NoReturn:
     raise error

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 import pytest
 import uvicorn
 from fastapi import FastAPI, Request
+from fastapi.responses import StreamingResponse
 from prometheus_client import CollectorRegistry
 from uvicorn.server import ServerState
 
@@ -29,6 +30,29 @@ async def connected(**settings: float) -> AsyncIterator[Streams]:
     @app.post("/echo")
     async def echo(request: Request) -> int:
         return len(await request.body())
+
+    @app.api_route("/parts", methods=["GET", "HEAD"])
+    async def parts(fails: bool = False) -> StreamingResponse:
+        async def body() -> AsyncIterator[bytes]:
+            yield b"first"
+            await asyncio.sleep(0.05)
+            if fails:
+                raise ZeroDivisionError
+            yield b"second"
+
+        return StreamingResponse(body())
+
+    @app.get("/empty", status_code=204)
+    async def empty() -> None:
+        pass
+
+    @app.get("/nothing")
+    async def nothing() -> StreamingResponse:
+        async def body() -> AsyncIterator[bytes]:
+            raise ZeroDivisionError
+            yield b""
+
+        return StreamingResponse(body())
 
     config = uvicorn.Config(app, log_config=None)
     config.load()
@@ -111,3 +135,70 @@ async def test_a_slow_head_ends_the_connection(sent: bytes) -> None:
     async with connected(head_timeout_s=0.05) as (reader, writer):
         writer.write(sent)
         assert await asyncio.wait_for(reader.read(), 10) == b""
+
+
+async def test_head_and_body_come_in_one_piece(connection: Streams) -> None:
+    _, writer = connection
+    written: list[bytes] = []
+    real = asyncio.selector_events._SelectorSocketTransport.write  # type: ignore[attr-defined]
+    with pytest.MonkeyPatch.context() as patch:
+
+        def write(transport: object, data: bytes) -> None:
+            written.append(data)
+            real(transport, data)
+
+        patch.setattr(asyncio.selector_events._SelectorSocketTransport, "write", write)  # type: ignore[attr-defined]
+        for _ in range(2):
+            writer.write(b"POST /echo HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\nabc")
+            assert (await answer(connection))[2] == b"3"
+    answers = [data for data in written if data.startswith(b"HTTP")]
+    assert len(answers) == 2
+    assert all(data.endswith(b"\r\n\r\n3") for data in answers)
+
+
+async def exchange(connection: Streams, request: bytes) -> bytes:
+    """All that comes until the server ends the connection."""
+    reader, writer = connection
+    writer.write(request)
+    return await asyncio.wait_for(reader.read(), 10)
+
+
+CLOSE = b"HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("request_line", "status", "body"),
+    [
+        (b"GET /parts ", b"200 OK", b"5\r\nfirst\r\n6\r\nsecond\r\n0\r\n\r\n"),
+        (b"GET /parts?fails=1 ", b"200 OK", b"5\r\nfirst\r\n"),
+        (b"HEAD /parts ", b"200 OK", b""),
+        (b"GET /empty ", b"204 No Content", b""),
+        (b"GET /nothing ", b"200 OK", b""),
+        (b"GET /unknown ", b"404 Not Found", b'{"detail":"Not Found"}'),
+    ],
+)
+async def test_every_kind_of_answer_keeps_its_head_and_its_order(
+    connection: Streams, request_line: bytes, status: bytes, body: bytes
+) -> None:
+    head, _, rest = (await exchange(connection, request_line + CLOSE)).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 " + status)
+    assert rest == body
+
+
+async def test_pipelined_requests_are_answered_in_order(connection: Streams) -> None:
+    echo = b"POST /echo HTTP/1.1\r\nhost: a\r\ncontent-length: %d\r\n\r\n"
+    both = (echo % 3 + b"abc") + (echo % 5 + b"abcde") + b"GET /unknown " + CLOSE
+    answers = (await exchange(connection, both)).split(b"HTTP/1.1 ")[1:]
+    assert [each[:3] for each in answers] == [b"200", b"200", b"404"]
+    assert [each.partition(b"\r\n\r\n")[2] for each in answers[:2]] == [b"3", b"5"]
+
+
+async def test_a_body_that_waits_is_asked_for(connection: Streams) -> None:
+    reader, writer = connection
+    writer.write(
+        b"POST /echo HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 3\r\n\r\n"
+    )
+    asked = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+    assert asked == b"HTTP/1.1 100 Continue\r\n\r\n"
+    writer.write(b"abc")
+    assert (await answer(connection))[2] == b"3"

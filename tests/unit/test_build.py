@@ -151,7 +151,7 @@ def test_slots_are_one_a_core_unless_said(
 ) -> None:
     monkeypatch.setattr(build, "available_cores", lambda: 5)
     analyzer = opened(folder, slots=slots)
-    assert [batcher._slots for batcher in analyzer._batchers()] == [expected] * 5
+    assert [batcher._count for batcher in analyzer._batchers()] == [expected] * 5
     assert cv2.getNumThreads() == 1
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import gc
+import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
@@ -34,6 +35,7 @@ from tests.fakes import (
     SteppedLoop,
     refuse,
     settle,
+    until,
 )
 
 Make = Callable[..., Batcher[Any, Any]]
@@ -604,8 +606,8 @@ async def test_a_dead_worker_fails_all_pending(make: Make, broken_by: str) -> No
     gate = GatedRunner()
     observer = Fragile()
     batcher = make(gate, observer=observer, max_batch_size=2)
-    futures = batcher.submit([1, 2, 3])
     observer.broken_by = broken_by
+    futures = batcher.submit([1, 2, 3])
     if broken_by == "ran":
         (await gate.begun()).give()
     assert await outcomes(futures) == [InferenceError] * 3
@@ -633,20 +635,6 @@ async def test_what_another_slot_runs_survives_a_dead_worker(make: Make) -> None
     assert await outputs([futures[1]]) == [2]
     await batcher.close(drain_s=1)
     assert batcher.failure is not None
-
-
-async def test_a_worker_cancelled_from_outside_is_a_dead_worker(make: Make) -> None:
-    heard: Complaints = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, context: heard.append(context))
-    gate = GatedRunner()
-    batcher = make(gate, max_batch_size=1)
-    futures = batcher.submit([1, 2])
-    run = await gate.begun()
-    batcher._workers[0].cancel()
-    assert await outcomes(futures) == [ServiceClosed, InferenceError]
-    assert batcher.failure is not None
-    assert len(heard) == 1
-    run.give()
 
 
 async def test_an_observer_that_breaks_at_admission_loses_nothing(make: Make) -> None:
@@ -688,6 +676,21 @@ async def test_close_fails_what_is_left_after_its_time(make: Make, complaints: C
     await batcher.close(drain_s=0)
     assert await outcomes(futures) == [ServiceClosed, asyncio.CancelledError, ServiceClosed]
     assert observer.depths[-1] == 0
+    assert batcher.failure is None
+
+
+async def test_a_run_that_ends_after_close_is_dropped(make: Make, complaints: Complaints) -> None:
+    gate = GatedRunner()
+    observer = RecordingObserver()
+    batcher = make(gate, observer=observer)
+    futures = batcher.submit([1, 2])
+    run = await gate.begun()
+    await batcher.close(drain_s=0)
+    run.give()
+    assert await outcomes(futures) == [ServiceClosed, ServiceClosed]
+    await until(lambda: not any(each.name == "mien-m-0" for each in threading.enumerate()))
+    await settle()
+    assert observer.sizes == []
     assert batcher.failure is None
 
 

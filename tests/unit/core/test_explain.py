@@ -20,7 +20,7 @@ from service.core.explain import (
 from service.core.pipeline import Options
 from service.errors import DeadlineExceeded, InferenceError, InvalidOption, Overloaded
 from service.types import HEADS, CropItem, Method
-from tests.fakes import FakeGradients, FakeModel, make_card, noise, until
+from tests.fakes import FakeGradients, FakeModel, is_idle, make_card, noise, until
 from tests.unit.core.test_pipeline import PHOTO, Gated, Make, Setup, make, trio
 
 ALL: tuple[Any, ...] = HEADS
@@ -235,7 +235,7 @@ async def test_a_deadline_drops_explanations_that_wait(make: Make) -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     run.fail(RuntimeError("nobody waits"))
-    await until(lambda: not setup.models["emo"].explain._running)
+    await until(lambda: is_idle(setup.models["emo"].explain))
     with pytest.raises(DeadlineExceeded):
         await setup.analyzer.explain(PHOTO, options, wanted, deadline=loop.time() - 1)
     await setup.assert_idle()

@@ -39,6 +39,7 @@ from tests.fakes import (
     FakeModel,
     GatedRunner,
     encode,
+    is_idle,
     make_card,
     make_model_folder,
     noise,
@@ -114,7 +115,7 @@ class Setup:
         """Nothing is running or waiting any more."""
         await settle()
         for batcher in self.analyzer._batchers():
-            assert not batcher._running
+            assert is_idle(batcher)
             assert not [entry for entry in batcher._queue if not entry.future.done()]
 
 
@@ -381,7 +382,7 @@ async def test_who_has_gone_meanwhile_is_not_answered(make: Make) -> None:
     task = asyncio.create_task(caller())
     task.add_done_callback(lambda _: left.set())
     assert await task == "gone"
-    await until(lambda: not setup.prepare._running)
+    await until(lambda: is_idle(setup.prepare))
     assert model.threads == []
 
 
@@ -392,7 +393,7 @@ async def test_a_run_is_counted_though_its_caller_has_gone(make: Make) -> None:
     run = await gate.begun()
     await cancel(task)
     run.give(gate.fake.run(run.items))
-    await until(lambda: not setup.prepare._running)
+    await until(lambda: is_idle(setup.prepare))
     sample = setup.metrics.registry.get_sample_value
     assert sample("mien_batch_size_count", {"model": "trio"}) == 1
     assert setup.batcher("trio")._ran_s > 0
@@ -689,8 +690,7 @@ async def test_a_dead_worker_drops_readiness(make: Make, which: str) -> None:
     complain = loop.get_exception_handler()
     loop.set_exception_handler(lambda _, context: heard.append(context))
     batcher = setup.prepare if which == "prepare" else setup.batcher(which)
-    batcher._workers[0].cancel()
-    await settle()
+    batcher._break(batcher._slots[0], ZeroDivisionError())
     loop.set_exception_handler(complain)
     assert setup.analyzer.unready == f"a worker of {which} ended unexpectedly"
     assert len(heard) == 1

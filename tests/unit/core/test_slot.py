@@ -8,47 +8,37 @@ from typing import Any
 import pytest
 
 from service.core.slot import SlotThread
-from tests.fakes import settle
+
+Outcomes = asyncio.Queue[Callable[[], Any]]
 
 
-async def test_the_outcome_is_given_on_the_loop_before_the_slot_goes_on() -> None:
-    order: list[str] = []
+async def test_the_outcome_is_given_on_the_loop() -> None:
+    given: Outcomes = asyncio.Queue()
+    taken_on: list[str] = []
+
+    def take(outcome: Callable[[], Any]) -> None:
+        taken_on.append(_name())
+        given.put_nowait(outcome)
+
     thread: SlotThread[int, str] = SlotThread(lambda n: f"{n} on {_name()}", name="slot")
-    future = thread.call(7, lambda outcome: order.append(f"{outcome}, given on {_name()}"))
-    future.add_done_callback(lambda _: order.append("done"))
-    await future
-    await settle()
-    assert order == ["7 on slot, given on MainThread", "done"]
+    thread.call(7, take)
+    assert (await asyncio.wait_for(given.get(), 10))() == "7 on slot"
+    assert taken_on == ["MainThread"]
     await ended(thread, "slot")
 
 
-@pytest.mark.parametrize("where", ["function", "take"])
-async def test_what_is_raised_is_the_future_s(where: str) -> None:
-    def raising(_: Any) -> None:
-        raise ZeroDivisionError(where)
+async def test_what_is_raised_is_the_outcome() -> None:
+    def raising(argument: str) -> None:
+        raise SystemExit(argument)
 
-    def fine(_: Any) -> None:
-        pass
-
-    functions: dict[str, tuple[Callable[[Any], None], Callable[[Any], None]]] = {
-        "function": (raising, fine),
-        "take": (fine, raising),
-    }
-    function, take = functions[where]
-    thread = SlotThread(function, name="raising")
-    with pytest.raises(ZeroDivisionError, match=where):
-        await thread.call(1, take)
+    given: Outcomes = asyncio.Queue()
+    thread = SlotThread(raising, name="raising")
+    for argument in ("first", "second"):  # the thread outlives it
+        thread.call(argument, given.put_nowait)
+        outcome = await asyncio.wait_for(given.get(), 10)
+        with pytest.raises(SystemExit, match=argument):
+            outcome()
     await ended(thread, "raising")
-
-
-async def test_a_cancelled_call_is_finished_and_given_all_the_same() -> None:
-    gate, given = threading.Event(), asyncio.Event()
-    thread: SlotThread[None, bool] = SlotThread(lambda _: gate.wait(10), name="cancelled")
-    future = thread.call(None, lambda _: given.set())
-    future.cancel()
-    gate.set()
-    await asyncio.wait_for(given.wait(), 10)
-    await ended(thread, "cancelled")
 
 
 def test_a_loop_that_is_closed_is_no_fault() -> None:
