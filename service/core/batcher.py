@@ -270,7 +270,7 @@ class Batcher(Generic[Item, Output]):
     def _begin(self) -> None:
         self._due = False
         while self._queue and self._idle:
-            self._go_on(self._idle.pop(0))
+            self._go_on(self._idle.pop())
 
     def _go_on(self, slot: _Slot[Item, Output]) -> None:
         """Have a slot that runs nothing run what comes next; it is idle if nothing does."""
