@@ -87,16 +87,17 @@ class _Joining:
     """
 
     def __init__(self, cycle: RequestResponseCycle) -> None:
-        self._cycle = cycle
+        self._cycle: RequestResponseCycle | None = cycle
         self._transport = cycle.transport
-        self._head: bytes | None = None
+        self._head = b""
 
     def write(self, data: bytes) -> None:
         """Write, or keep the head until there is more."""
-        if self._cycle.response_started and self._head is None:
+        if self._cycle is not None and self._cycle.response_started:
             self._head = data
+            self._cycle = None  # the two would hold each other
         else:
-            self._transport.write((self._head or b"") + data)
+            self._transport.write(self._head + data)
             self._head = b""
 
     def is_closing(self) -> bool:

@@ -87,25 +87,26 @@ async def stream(websocket: WebSocket) -> None:
     """Serve one stream from its handshake to its close."""
     state = websocket.app.state
     session_id = uuid4().hex
-    with structlog.contextvars.bound_contextvars(request_id=session_id):
-        try:
-            # Also who is refused is let in first: before, there is no close code to be told.
-            offered = websocket.scope["subprotocols"]
-            await websocket.accept(SUBPROTOCOL if SUBPROTOCOL in offered else None)
-            close = await _serve(websocket, session_id)
-        except WebSocketDisconnect:
-            close = GONE
-        except asyncio.CancelledError:
-            # uvicorn cancels what is left when the time to drain is up.
-            close = Close(1001, "draining")
-        except MienError as error:
-            problems.note(error, state.metrics)
-            close = _refusal(error)
-        except Exception as error:
-            problems.note(error, state.metrics)
-            close = Close(1011, "internal")
-        await _end(websocket, close)
-        log.info("stream", code=close.code, reason=close.reason)
+    structlog.contextvars.clear_contextvars()
+    structlog.contextvars.bind_contextvars(request_id=session_id)
+    try:
+        # Also who is refused is let in first: before, there is no close code to be told.
+        offered = websocket.scope["subprotocols"]
+        await websocket.accept(SUBPROTOCOL if SUBPROTOCOL in offered else None)
+        close = await _serve(websocket, session_id)
+    except WebSocketDisconnect:
+        close = GONE
+    except asyncio.CancelledError:
+        # uvicorn cancels what is left when the time to drain is up.
+        close = Close(1001, "draining")
+    except MienError as error:
+        problems.note(error, state.metrics)
+        close = _refusal(error)
+    except Exception as error:
+        problems.note(error, state.metrics)
+        close = Close(1011, "internal")
+    await _end(websocket, close)
+    log.info("stream", code=close.code, reason=close.reason)
 
 
 async def _serve(websocket: WebSocket, session_id: str) -> Close:

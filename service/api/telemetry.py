@@ -89,7 +89,8 @@ class Telemetry:
                 message["headers"] = [*message["headers"], *raw]
             await send(message)
 
-        # Each request is served by a task of its own: what is bound here ends with that.
+        # Each request has a task of its own, where what is bound ends; but the context of that is
+        # a copy, of its predecessor's where they came together on one connection.
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=request_id, **_trace(traceparent))
         self._metrics.in_flight.inc()

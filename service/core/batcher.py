@@ -137,12 +137,20 @@ class Batcher(Generic[Item, Output]):
         return len(self._queue)
 
     def start(self) -> None:
-        """Begin to serve; called once, on the event loop."""
-        self._closed = False
-        for number in range(self._count):
-            thread = SlotThread(self._call, name=f"mien-{self.name}-{number}")
-            self._slots.append(_Slot(thread))
+        """Begin to serve; called once, on the event loop.
+
+        Raises:
+            RuntimeError: the system gives no more threads.
+        """
+        try:
+            for number in range(self._count):
+                thread = SlotThread(self._call, name=f"mien-{self.name}-{number}")
+                self._slots.append(_Slot(thread))
+        except RuntimeError:
+            self.stop()
+            raise
         self._idle = self._slots.copy()
+        self._closed = False
 
     def submit(
         self, items: Sequence[Item], *, deadline: float | None = None
@@ -219,10 +227,16 @@ class Batcher(Generic[Item, Output]):
                     await self._rested.wait()
         except TimeoutError:
             pass
+        finally:
+            self.stop()
+
+    def stop(self) -> None:
+        """Take no more work, and fail what waits or is run."""
+        self._closed = True
         for slot in self._slots:
             self._fail_slot(slot, ServiceClosed("stopped during the run", retry_after_s=1.0))
             slot.thread.end()
-        self._slots = []
+        self._slots, self._idle = [], []
         self._fail_pending(
             ServiceClosed(f"{self.name} was stopped", retry_after_s=_RETRY_AFTER_S[0])
         )
@@ -376,12 +390,12 @@ class Batcher(Generic[Item, Output]):
         self._closed = True
         self._slots.remove(slot)
         slot.thread.end()
-        self._fail_slot(slot, error)
-        self._fail_pending(InferenceError(self._failure))
         self._rested.set()
         asyncio.get_running_loop().call_exception_handler(
             {"message": self._failure, "exception": error}
         )
+        self._fail_slot(slot, error)
+        self._fail_pending(InferenceError(self._failure))
 
 
 def _retry_after(estimate_s: float) -> float:

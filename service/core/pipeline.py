@@ -120,8 +120,12 @@ class Analyzer:
 
     async def start(self) -> None:
         """Begin to serve once every model has been run at every batch size."""
-        for batcher in self._batchers():
-            batcher.start()
+        try:
+            for batcher in self._batchers():
+                batcher.start()
+        except RuntimeError as error:
+            self._fault = f"no threads for the models: {error}"
+            raise
         for name, model in self.models.items():
             try:
                 await asyncio.to_thread(model.warm_up)
@@ -138,9 +142,13 @@ class Analyzer:
         """Finish what was admitted, for at most `drain_s` seconds, and stop."""
         self.drain()
         deadline = perf_counter() + drain_s
-        # One after the other: what leaves `prepare` must still find its models open.
-        for batcher in self._batchers():
-            await batcher.close(drain_s=max(deadline - perf_counter(), 0.0))
+        try:
+            # One after the other: what leaves `prepare` must still find its models open.
+            for batcher in self._batchers():
+                await batcher.close(drain_s=max(deadline - perf_counter(), 0.0))
+        finally:
+            for batcher in self._batchers():
+                batcher.stop()
 
     def heads_for(self, options: Options) -> Mapping[Head, ModelCard]:
         """The heads that are answered, and the model that serves each.

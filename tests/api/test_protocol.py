@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,6 +13,7 @@ import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import StreamingResponse
 from prometheus_client import CollectorRegistry
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from uvicorn.server import ServerState
 
 from service.api import protocol
@@ -202,3 +204,18 @@ async def test_a_body_that_waits_is_asked_for(connection: Streams) -> None:
     assert asked == b"HTTP/1.1 100 Continue\r\n\r\n"
     writer.write(b"abc")
     assert (await answer(connection))[2] == b"3"
+
+
+async def test_what_was_answered_needs_no_collector(connection: Streams) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(20):
+            connection[1].write(
+                b"POST /unknown HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\nabc"
+            )
+            await answer(connection)
+        kept = [each for each in gc.get_objects() if isinstance(each, RequestResponseCycle)]
+    finally:
+        gc.enable()
+    assert len(kept) <= 2

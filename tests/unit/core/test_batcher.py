@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from service.core import batcher as module
 from service.core.batcher import Batcher, Served
+from service.core.slot import SlotThread
 from service.errors import (
     DeadlineExceeded,
     InferenceError,
@@ -637,6 +638,51 @@ async def test_what_another_slot_runs_survives_a_dead_worker(make: Make) -> None
     assert batcher.failure is not None
 
 
+async def test_a_worker_s_death_is_told_though_the_observer_stays_broken(make: Make) -> None:
+    class Broken(RecordingObserver):
+        broken = False
+
+        def queued(self, name: str, depth: int) -> None:
+            if self.broken:
+                raise ZeroDivisionError
+            super().queued(name, depth)
+
+    heard: Complaints = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: heard.append(context))
+    gate = GatedRunner()
+    observer = Broken()
+    batcher = make(gate, observer=observer, max_batch_size=1)
+    futures = batcher.submit([1, 2])
+    run = await gate.begun()
+    observer.broken = True
+    run.give()
+    assert await outcomes(futures) == [1, InferenceError]
+    assert heard[0]["message"] == batcher.failure == "a worker of m ended unexpectedly"
+    observer.broken = False
+    await asyncio.wait_for(batcher.close(drain_s=3600), 10)
+
+
+async def test_without_threads_it_does_not_start(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[SlotThread[Any, Any]] = []
+
+    def thread(*arguments: Any, **options: Any) -> SlotThread[Any, Any]:
+        if made:
+            raise RuntimeError("can't start new thread")
+        made.append(SlotThread(*arguments, **options))
+        return made[0]
+
+    monkeypatch.setattr(module, "SlotThread", thread)
+    batcher = make(ScriptedRunner(), slots=2, start=False)
+    with pytest.raises(RuntimeError, match="new thread"):
+        batcher.start()
+    with pytest.raises(ServiceClosed):
+        batcher.submit([1])
+    await asyncio.wait_for(asyncio.to_thread(made[0].join), 10)
+    await asyncio.wait_for(batcher.close(drain_s=3600), 10)
+
+
 async def test_an_observer_that_breaks_at_admission_loses_nothing(make: Make) -> None:
     observer = Fragile()
     runner = ScriptedRunner()
@@ -677,6 +723,21 @@ async def test_close_fails_what_is_left_after_its_time(make: Make, complaints: C
     assert await outcomes(futures) == [ServiceClosed, asyncio.CancelledError, ServiceClosed]
     assert observer.depths[-1] == 0
     assert batcher.failure is None
+
+
+async def test_a_close_that_is_cancelled_closes_all_the_same(
+    make: Make, complaints: Complaints
+) -> None:
+    gate = GatedRunner()
+    batcher = make(gate, max_batch_size=1)
+    futures = batcher.submit([1, 2])
+    run = await gate.begun()
+    closing = asyncio.create_task(batcher.close(drain_s=3600))
+    await settle()
+    closing.cancel()
+    assert await outcomes(futures) == [ServiceClosed, ServiceClosed]
+    run.give()
+    await until(lambda: not any(each.name == "mien-m-0" for each in threading.enumerate()))
 
 
 async def test_a_run_that_ends_after_close_is_dropped(make: Make, complaints: Complaints) -> None:

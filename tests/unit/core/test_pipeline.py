@@ -113,9 +113,8 @@ class Setup:
 
     async def assert_idle(self) -> None:
         """Nothing is running or waiting any more."""
-        await settle()
+        await until(lambda: all(map(is_idle, self.analyzer._batchers())))
         for batcher in self.analyzer._batchers():
-            assert is_idle(batcher)
             assert not [entry for entry in batcher._queue if not entry.future.done()]
 
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -24,7 +26,7 @@ async def test_the_outcome_is_given_on_the_loop() -> None:
     thread.call(7, take)
     assert (await asyncio.wait_for(given.get(), 10))() == "7 on slot"
     assert taken_on == ["MainThread"]
-    await ended(thread, "slot")
+    await ended(thread)
 
 
 async def test_what_is_raised_is_the_outcome() -> None:
@@ -38,7 +40,7 @@ async def test_what_is_raised_is_the_outcome() -> None:
         outcome = await asyncio.wait_for(given.get(), 10)
         with pytest.raises(SystemExit, match=argument):
             outcome()
-    await ended(thread, "raising")
+    await ended(thread)
 
 
 def test_a_loop_that_is_closed_is_no_fault() -> None:
@@ -51,17 +53,35 @@ def test_a_loop_that_is_closed_is_no_fault() -> None:
     asyncio.run(leave())
     thread.end()
     gate.set()
-    for running in threading.enumerate():
-        if running.name == "orphan":
-            running.join(10)
-            assert not running.is_alive()
+    thread.join()
 
 
-async def ended(thread: SlotThread[Any, Any], name: str) -> None:
+def test_a_process_that_ends_waits_for_the_run_and_ends_the_threads() -> None:
+    program = """
+import asyncio, time
+from service.core.slot import SlotThread
+
+def run(text):
+    time.sleep(0.3)
+    print(text, flush=True)
+
+async def main():
+    for name in ("idle", "busy"):
+        thread = SlotThread(run, name=name)
+    thread.call("done", lambda outcome: None)
+    raise SystemExit(7)
+
+asyncio.run(main())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (done.returncode, done.stdout) == (7, "done\n")
+
+
+async def ended(thread: SlotThread[Any, Any]) -> None:
     thread.end()
-    for running in [each for each in threading.enumerate() if each.name == name]:
-        await asyncio.to_thread(running.join, 10)
-        assert not running.is_alive()
+    await asyncio.wait_for(asyncio.to_thread(thread.join), 10)
 
 
 def _name() -> str:
