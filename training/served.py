@@ -14,6 +14,7 @@ import numpy as np
 from prometheus_client import CollectorRegistry
 
 from service.build import default_options, open_analyzer
+from service.card import load_detector_card
 from service.core.metrics import Metrics
 from service.runtime.registry import Model
 from service.runtime.session import SessionOptions
@@ -52,16 +53,18 @@ def measure_photos(folder: Path, photos: Sequence[Photo], yunet: Path) -> dict[s
     model, detector = Model(folder, CPU), YunetDetector(yunet, options=CPU)
     found = find(photos, detector)
     best = answer(model, [crop_face(f.pixels, f.face.box, model.card.input) for f in found])
-    services = {
+    services: dict[str, Settings] = {
         "haar": _settings(folder, detector="haar"),
         "yunet": _settings(folder, detector="yunet", yunet_path=yunet),
     }
     ours = folder.with_name(Settings().detector_dir.name)
-    if ours.is_dir():
+    ours_sha256 = load_detector_card(ours).sha256 if ours.is_dir() else None
+    if ours_sha256:
         services["mien"] = _settings(folder, detector="mien", detector_dir=ours)
     record = {
         "model": model.card.name,
         "sha256": model.card.sha256,
+        "detector_sha256": ours_sha256,
         "data": "fairface",
         "photos": len(photos),
         "best_box": {

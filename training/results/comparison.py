@@ -42,7 +42,10 @@ def targets_section(records: Records, targets: tuple[Target, ...]) -> list[str]:
         if target.at_most is not None:
             bound = f"<= {formatted(target.figure, target.at_most)}"
         verdict = "-" if value is None else "met" if target.is_met(value) else "**missed**"
-        rows.append([_what(target), bound, formatted(target.figure, value), verdict])
+        ours = formatted(target.figure, value)
+        if value is not None and verdict != "met" and bound.endswith(ours):
+            ours = f"{value:.2%}"  # 94.99 % would read as 95.0 %
+        rows.append([_what(target), bound, ours, verdict])
     return ["## Targets", "", *table(["figure", "target", "ours", ""], rows)]
 
 

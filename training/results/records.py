@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from service.card import ModelCard, find_models, load_card
+from service.card import ModelCard, find_models, load_card, load_detector_card
+from service.settings import Settings
 from training.errors import WorkError
 from training.photos import PHOTOS_FILE
 from training.publish import CALIBRATION_FILE
@@ -98,7 +99,7 @@ def read_records(folders: Sequence[Path], speed: Path) -> Records:
         entries[card.name] = Entry(
             card,
             _evaluation(card, _read(path / EVALUATION_FILE)),
-            _fresh(card, _read(path / PHOTOS_FILE)),
+            _photos(card, path, _read(path / PHOTOS_FILE)),
             _fresh(card, times["models"].get(card.name)),
             _fresh(card, _read(path / QUANTIZATION_FILE)),
             _calibration(card, _read(path / CALIBRATION_FILE)),
@@ -116,17 +117,21 @@ def _fresh(card: ModelCard, record: dict[str, Any] | None) -> dict[str, Any] | N
     return record if record and record["sha256"] == card.sha256 else None
 
 
+def _photos(card: ModelCard, path: Path, record: dict[str, Any] | None) -> dict[str, Any] | None:
+    detector = path.with_name(Settings.model_fields["detector_dir"].default.name)
+    sha256 = load_detector_card(detector).sha256 if detector.is_dir() else None
+    fresh = _fresh(card, record)
+    return fresh if fresh and fresh["detector_sha256"] == sha256 else None
+
+
 def _evaluation(card: ModelCard, record: dict[str, Any] | None) -> dict[str, Any] | None:
     fresh = _fresh(card, record)
     return fresh if fresh and all(_as_served(card, r) for r in fresh["results"]) else None
 
 
 def _as_served(card: ModelCard, result: dict[str, Any]) -> bool:
-    # A record of before thresholds were kept is taken as it is.
     spec = card.heads.get(result["head"])
-    return spec is not None and result.get("uncertain_below", spec.uncertain_below) == (
-        spec.uncertain_below
-    )
+    return spec is not None and result["uncertain_below"] == spec.uncertain_below
 
 
 def _calibration(card: ModelCard, record: dict[str, Any] | None) -> dict[str, Any] | None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tests.unit.training.makers import (
+    fusion_recipe,
     joint_recipe,
     mien_recipe,
     tiny_recipe,
@@ -125,6 +126,7 @@ def test_fusion_variants_are_trained_alike(variant: str) -> None:
         tiny_recipe("vgg"),
         joint_recipe(),
         mien_recipe(),
+        fusion_recipe(),
     ],
     ids=lambda recipe: recipe.network,
 )
@@ -138,7 +140,7 @@ def test_every_family_trains(
     assert np.isfinite(run.epochs[0]["loss"])
     after = run.model.get_weights()
     assert not any(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
-    shape = (3, 32, 32, recipe.input.channels)
+    shape = (3, recipe.input.size, recipe.input.size, recipe.input.channels)
     crops = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     for head, values in predict(model, crops).items():
         assert values.shape == (3, len(recipe.labels[head]))

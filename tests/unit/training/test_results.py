@@ -38,7 +38,13 @@ def evaluation(name: str, right: int, confidence: float) -> dict[str, Any]:
             "figures": metrics.over_folds(probabilities, labels, names, folds),
         },
     }
-    result = {"data": "utkface", "split": "validation", "head": "gender", **figures}
+    result = {
+        "data": "utkface",
+        "split": "validation",
+        "head": "gender",
+        "uncertain_below": 0.0,
+        **figures,
+    }
     return {"model": name, "sha256": SHA[name], "results": [result]}
 
 
@@ -63,6 +69,7 @@ def photos(name: str) -> dict[str, Any]:
     return {
         "model": name,
         "sha256": SHA[name],
+        "detector_sha256": None,
         "data": "fairface",
         "photos": 100,
         "best_box": {"detector": "yunet@1", "found": 100, "heads": {}},
@@ -159,7 +166,7 @@ def test_the_page_holds_what_was_recorded(text: str) -> None:
 
 def test_variants(text: str) -> None:
     assert "| good | float32 | 2.50 | 0.00 | x 1.00 | x 1.00 |  |" in text
-    assert "| good | int8 | 0.70 | 0.12 | x 0.60 | x 0.50 | by default |" in text
+    assert "| good | int8 | 0.70 | 0.12 | x 0.60 | x 0.50 | yes |" in text
     assert "Not tried: bad, new." in text
 
 
