@@ -56,6 +56,10 @@ def convert(
         f"{models / made.name}: {made.id}, {made.parameters:,} parameters, differs from the model "
         f"that came by at most {made.parity.max_abs_error:.1e} over {made.parity.samples} crops"
     )
+    if made.explain_sha256 is None:
+        typer.echo(
+            f"it has no gradient to explain it by: `python -m export explain {name}` says why"
+        )
     for metric in made.metrics:
         if metric.name == "accuracy":
             typer.echo(f"{metric.head}: {metric.value:.1%} on {metric.data}, {metric.split}")

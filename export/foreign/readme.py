@@ -24,6 +24,10 @@ def write_readme(card: ModelCard, foreign: Foreign, folder: Path) -> None:
 def _what(card: ModelCard, foreign: Foreign) -> list[str]:
     kept = "`model.keras` is the network as it came, saved again."
     lost = "There is no `model.keras`: the network came as a graph."
+    no_gradient = (
+        "There is no `explain.onnx`: an operation of the graph has no rule for its gradient. "
+        "Occlusion explains the model."
+    )
     return [
         f"# {card.id}",
         "",
@@ -41,6 +45,7 @@ def _what(card: ModelCard, foreign: Foreign) -> list[str]:
         "",
         kept if foreign.model.save else lost,
         "",
+        *([] if card.explain_sha256 else [no_gradient, ""]),
         *[line for note in foreign.wish.notes for line in (note, "")],
     ]
 

@@ -65,8 +65,8 @@ def _signature(signatures: Any) -> Any:
     if SIGNATURE in signatures:
         return signatures[SIGNATURE]
     if len(signatures) != 1:
-        names = ", ".join(signatures) or "none"
-        raise ShapeRefused(f"the SavedModel has no signature {SIGNATURE}, but {names}")
+        others = f"but {', '.join(signatures)}" if signatures else "nor any other"
+        raise ShapeRefused(f"the SavedModel has no signature {SIGNATURE}, {others}")
     return next(iter(signatures.values()))
 
 

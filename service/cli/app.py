@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from prometheus_client import CollectorRegistry
 from pydantic import ValidationError
+from rich.box import SIMPLE_HEAD
 from rich.table import Column, Table
 
 import service
@@ -105,19 +106,25 @@ def models(
 
 def _print_models(analyzer: Analyzer) -> None:
     name_column = Column("model", no_wrap=True)  # whole: it is what settings take
-    table = Table(name_column, "heads", "default for", "input", "parameters", "provider")
+    heads_column = Column("heads", overflow="fold")
+    # Without lines between columns it fits into 80 characters, a pipe's width.
+    table = Table(name_column, heads_column, box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+    for title in ("input", "parameters", "provider"):
+        table.add_column(title, overflow="fold")
     for name, model in analyzer.models.items():
         card = model.card
-        default = [head for head, chosen in analyzer.default_heads.items() if chosen.name == name]
         table.add_row(
             card.id,
-            ", ".join(card.heads),
-            ", ".join(default),
+            " ".join(
+                f"{head}{'*' if analyzer.default_heads[head].name == name else ''}"
+                for head in card.heads
+            ),
             f"{card.input.size}x{card.input.size} {card.input.color}",
             f"{card.parameters:,}",
             model.provider,
         )
     console.out.print(table)
+    console.out.print("* unless a request or a setting names another")
     console.out.print(f"detector: {analyzer.detector.id} ({analyzer.detector.provider})")
 
 

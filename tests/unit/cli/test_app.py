@@ -130,6 +130,16 @@ def test_names_of_models_are_whole_in_a_narrow_place(
     assert f"{name}@1.0.0" in mien("models").stdout
 
 
+def test_models_fit_into_the_width_of_a_pipe(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    make_model_folder(models, "sequential_fcn_emotion_int8", heads=("emotion", "gender", "age"))
+    shown = mien("models").stdout
+    assert "…" not in shown
+    assert all(len(line) <= 80 for line in shown.splitlines())
+    assert re.search(r"^moods@1.0.0 +emotion\*", shown, re.M)
+    assert re.search(r"^sequential_fcn_emotion_int8@1.0.0 +emotion\b", shown, re.M)
+
+
 def test_models_as_json() -> None:
     result = mien("models", "--json")
     shown = ModelsOut.model_validate_json(result.stdout)

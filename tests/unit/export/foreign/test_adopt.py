@@ -71,6 +71,23 @@ def test_the_network_itself_is_kept_where_it_is_one(kind: str, tmp_path: Path) -
     np.testing.assert_allclose(again.call(pictures)[0], source.call(pictures)[0], atol=1e-6)
 
 
+def test_a_model_without_a_gradient_is_served_and_says_so(tmp_path: Path) -> None:
+    model = keras.Sequential(
+        [
+            keras.Input((24, 24, 1)),
+            keras.layers.Conv2D(4, 3),
+            keras.layers.GlobalMaxPooling2D(),
+            keras.layers.Dense(3, activation="softmax"),
+        ]
+    )
+    model.save(tmp_path / "model.keras")
+    card = adopt(open_source(tmp_path / "model.keras"), wish(), tmp_path / "models", {})
+    assert card.explain_sha256 is None
+    readme = (tmp_path / "models" / "theirs" / "README.md").read_text()
+    assert "There is no `explain.onnx`" in readme
+    assert served(load_models(tmp_path / "models", (), CPU)["theirs"], crops()).shape == (3, 3)
+
+
 def test_logits_get_a_softmax_and_colour_its_order_and_statistics(tmp_path: Path) -> None:
     path, _ = save("hdf5", tmp_path, channels=3, end="linear")
     scaling = {"mean": (103.9, 116.8, 123.7), "std": (57.0, 58.0, 59.0)}
