@@ -697,6 +697,34 @@ async def test_a_dead_worker_drops_readiness(make: Make, which: str) -> None:
         await setup.analyzer.analyze(PHOTO, Options())
 
 
+async def test_without_threads_it_is_not_ready_and_says_why(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setup = await make(trio(), start=False)
+    monkeypatch.setattr(setup.batcher("trio"), "start", no_threads)
+    with pytest.raises(RuntimeError):
+        await setup.analyzer.start()
+    assert setup.analyzer.unready == "no threads for the models: can't start new thread"
+
+
+def no_threads() -> None:
+    raise RuntimeError("can't start new thread")
+
+
+async def test_a_close_that_is_cut_short_stops_every_stage(make: Make) -> None:
+    gate = Gated(make_card("trio", heads=ALL))
+    setup = await make(gate)
+    task = begin(setup)
+    run = await gate.begun()
+    closing = asyncio.create_task(setup.analyzer.close(drain_s=3600))
+    await settle()
+    closing.cancel()
+    with pytest.raises(ServiceClosed):
+        await task
+    run.give([])
+    assert not any(batcher._slots for batcher in setup.analyzer._batchers())
+
+
 async def test_close_lets_each_stage_find_the_next_one_open(make: Make) -> None:
     first, gate = GatedPrepare(), Gated(make_card("trio", heads=ALL))
     setup = await make(gate, emotion(), prepare=first, defaults=["emo"])

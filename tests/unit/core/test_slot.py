@@ -51,9 +51,16 @@ def test_a_loop_that_is_closed_is_no_fault() -> None:
         thread.call(None, lambda _: None)
 
     asyncio.run(leave())
-    thread.end()
     gate.set()
-    thread.join()
+
+    async def come_back() -> bool:
+        given: Outcomes = asyncio.Queue()
+        thread.call(None, given.put_nowait)
+        outcome = await asyncio.wait_for(given.get(), 10)
+        await ended(thread)
+        return bool(outcome())
+
+    assert asyncio.run(come_back()), "the thread serves the next loop"
 
 
 def test_a_process_that_ends_waits_for_the_run_and_ends_the_threads() -> None:
