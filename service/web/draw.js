@@ -20,10 +20,11 @@ export function draw(context, faces, place, reason = null) {
     const { x, y, width, height } = place(reason.area);
     context.drawImage(reason.image, x, y, width, height);
   }
-  for (const { id, face } of faces) drawFace(context, id, face, place(face.box));
+  const labels = [];
+  for (const { id, face } of faces) drawFace(context, id, face, place(face.box), labels);
 }
 
-function drawFace(context, id, face, box) {
+function drawFace(context, id, face, box, labels) {
   context.beginPath();
   context.roundRect(box.x, box.y, box.width, box.height, 7);
   // A dark edge on both sides: the line is seen on bright and on dark pictures.
@@ -35,7 +36,7 @@ function drawFace(context, id, face, box) {
   context.lineWidth = 2.5;
   context.strokeStyle = BOX;
   context.stroke();
-  drawLabel(context, lines(id, face, box.width), box);
+  drawLabel(context, lines(id, face, box.width), box, labels);
 }
 
 /** Fewer words on smaller faces, so that groups can be read. */
@@ -49,12 +50,13 @@ function lines(id, face, width) {
   return width < 64 || !others.length ? [named] : [named, others.join(" · ")];
 }
 
-function drawLabel(context, texts, box) {
+function drawLabel(context, texts, box, labels) {
   const [line, pad] = [17, 7];
   context.font = `600 13px ${FONT}`;
   const width = Math.max(...texts.map((text) => context.measureText(text).width)) + 2 * pad;
   const height = texts.length * line + pad;
-  const { left, top } = besides(context, box, width, height);
+  const { left, top } = besides(context, box, width, height, labels);
+  labels.push({ left, top, width, height });
   context.beginPath();
   context.roundRect(left, top, width, height, 6);
   context.fillStyle = CHIP;
@@ -67,13 +69,20 @@ function drawLabel(context, texts, box) {
   });
 }
 
-/** Above the box, or below it, or inside: wherever the picture has room. */
-function besides(context, box, width, height) {
+/** Above the box, or below it, or inside: wherever the picture has room beside other labels. */
+function besides(context, box, width, height, labels) {
   const scale = context.getTransform().a;
   const [right, bottom] = [context.canvas.width / scale, context.canvas.height / scale];
-  const above = box.y - height - 4;
-  const below = box.y + box.height + 4;
-  let top = above >= 0 ? above : below;
-  if (top + height > bottom) top = Math.max(0, box.y + 4);
-  return { left: Math.max(0, Math.min(box.x, right - width)), top };
+  const left = Math.max(0, Math.min(box.x, right - width));
+  const inside = Math.max(0, box.y + 4);
+  const tops = [box.y - height - 4, box.y + box.height + 4, inside];
+  const shown = tops.filter((top) => top >= 0 && top + height <= bottom);
+  // Half a label that another covers reads as another word: "female" as "male".
+  const free = shown.find((top) => !labels.some((other) => cover(other, { left, top, width, height })));
+  return { left, top: free ?? shown[0] ?? inside };
+}
+
+function cover(one, other) {
+  const across = one.left < other.left + other.width && other.left < one.left + one.width;
+  return across && one.top < other.top + other.height && other.top < one.top + one.height;
 }

@@ -291,3 +291,30 @@ def test_by_keyboard_alone(tab: Tab) -> None:
     tab_to("#attributes input")
     page.keyboard.press("Space")
     tab.wait_for("!document.querySelector('.answers [data-head=emotion]')")
+
+
+def test_labels_of_faces_side_by_side_do_not_cover_each_other(tab: Tab) -> None:
+    written = tab.page.evaluate(
+        """async () => {
+            const { draw } = await import("/web/draw.js");
+            const context = new OffscreenCanvas(400, 300).getContext("2d");
+            const written = [];
+            context.fillText = (text, x, y) => written.push([text, x, y]);
+            const one = { probability: 1, uncertain: false };
+            const gender = { label: "female", ...one };
+            const said = { emotion: { label: "happy", ...one }, gender };
+            const faces = [[100, 80], [190, 84], [280, 80]].map(([x, y], index) => {
+                return { id: index, face: { ...said, box: { x, y, width: 85, height: 120 } } };
+            });
+            draw(context, faces, (box) => box);
+            return written;
+        }"""
+    )
+    spots = {(x, y) for _, x, y in written}
+    assert [text for text, _, _ in written] == [
+        text for index in range(3) for text in (f"{index}  happy 100 %", "female")
+    ]
+    first, second, third = ([y for _, _, y in written[at : at + 2]] for at in (0, 2, 4))
+    assert len(spots) == 6
+    assert max(first) < 80 < 204 < min(second), "below its box: the place above is taken"
+    assert max(third) < 80
