@@ -14,7 +14,7 @@ import service
 from service.api import ops, page, problems, rest, stream
 from service.api.gate import Gate
 from service.api.telemetry import Telemetry
-from service.api.work import Shortcut
+from service.api.work import WorkFirst, WorkRoute
 from service.build import default_options, explain_defaults, open_analyzer
 from service.core.metrics import Metrics
 from service.core.pipeline import Analyzer
@@ -38,7 +38,7 @@ def create_app(settings: Settings) -> FastAPI:
         ModelError: a model, or the detector's file, is missing, damaged or not what its card says.
     """
     metrics = Metrics(CollectorRegistry())
-    app = FastAPI(
+    app = WorkFirst(
         title="mien",
         version=service.__version__,
         description=_DESCRIPTION,
@@ -53,10 +53,10 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.settings = settings
     app.state.metrics = metrics
-    app.state.gate = Gate(settings)
     app.state.options = default_options(settings)
     app.state.explain_options = explain_defaults(settings)
     app.state.analyzer = open_analyzer(settings, metrics)
+    app.state.gate = Gate(settings, app.state.analyzer.retry_after_s)
     app.state.streams = stream.Streams(settings, metrics)
     app.include_router(ops.router, tags=["operations"])
     app.include_router(rest.work_router, tags=["analysis"])
@@ -64,8 +64,12 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(stream.router)
     page.install(app)
     problems.install(app)
-    app.add_middleware(Shortcut, routes=rest.work_router.routes)
     app.add_middleware(Telemetry, metrics=metrics)
+    app.work = {
+        route.path: Telemetry(route.alone(), metrics)
+        for route in rest.work_router.routes
+        if isinstance(route, WorkRoute)
+    }
     return app
 
 

@@ -6,9 +6,9 @@ import asyncio
 import base64
 import binascii
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator
-from contextlib import contextmanager
-from typing import Annotated, Any, TypeVar
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import AbstractContextManager
+from typing import Annotated
 
 from fastapi import Request, Security
 from fastapi.security import APIKeyHeader, HTTPBearer
@@ -19,10 +19,8 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from service.api.gate import Gate
 from service.api.problems import BadRequest, ClientGone
 from service.api.schemas import ImageJson
-from service.errors import DeadlineExceeded, InvalidOption, TooLarge, UnsupportedMedia
+from service.errors import InvalidOption, TooLarge, UnsupportedMedia
 from service.settings import Settings
-
-T = TypeVar("T")
 
 IMAGE_TYPES = (
     "image/jpeg",
@@ -35,7 +33,6 @@ IMAGE_TYPES = (
 )
 _MULTIPART, _JSON = "multipart/form-data", "application/json"
 _TIMEOUT_MS = re.compile(r"\d{1,9}")
-_UNWATCHED_S = 0.02
 # Around an image: multipart boundaries and headers, or JSON's braces and white space.
 _ENVELOPE_BYTES = 16_384
 # Base64 has none of these. A body that is full of them (20 MB of `[{},{},...`) made a tree of 1 GB
@@ -52,21 +49,19 @@ async def admit(
 
     The two schemes stand here for OpenAPI; `Gate` reads the headers itself.
     """
-    with admitted(request):
+    with admitted(request) as request.state.hold:
         yield
 
 
-@contextmanager
-def admitted(request: Request) -> Iterator[None]:
+def admitted(request: Request) -> AbstractContextManager[Callable[[int], None]]:
     """Let a request in: its key, its rate, and a place and room for its body while it lasts.
 
     Raises:
-        MienError: as `Gate.admit` and `Gate.room`.
+        MienError: as `Gate.admit` and, when it is entered, `Gate.room`.
     """
     gate: Gate = request.app.state.gate
     gate.admit(request)
-    with gate.room(request.app.state.analyzer.retry_after_s) as request.state.hold:
-        yield
+    return gate.room()
 
 
 def deadline(request: Request) -> float:
@@ -81,19 +76,6 @@ def deadline(request: Request) -> float:
         raise InvalidOption("Request-Timeout-Ms must be a whole number of milliseconds over 0")
     seconds = longest if given is None else min(int(given) / 1000, longest)
     return asyncio.get_running_loop().time() + seconds
-
-
-async def in_time(work: Coroutine[Any, Any, T], until: float) -> T:
-    """Await `work`, but no longer than the client does; what it waits for is cancelled then.
-
-    Raises:
-        DeadlineExceeded: it took until `until`, in `loop.time()`.
-    """
-    try:
-        async with asyncio.timeout_at(until):
-            return await work
-    except TimeoutError as error:
-        raise DeadlineExceeded("the time for this request was up") from error
 
 
 async def read_image(request: Request) -> bytes:
@@ -138,43 +120,6 @@ async def read_images(request: Request) -> list[bytes]:
 def content_type(request: Request) -> str:
     """The media type without its parameters, in lower case."""
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
-
-
-async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """Await `work`, but cancel it when the client goes away: nobody is left to read the answer.
-
-    Raises:
-        ClientGone: it went before `work` was done.
-    """
-    loop, caller = asyncio.get_running_loop(), asyncio.current_task()
-    assert caller is not None
-    left = False
-    watching: asyncio.Task[None] | None = None
-
-    async def watch() -> None:
-        nonlocal left
-        while (await request.receive())["type"] != "http.disconnect":
-            pass
-        left = True
-        caller.cancel()
-
-    def begin() -> None:
-        nonlocal watching
-        watching = loop.create_task(watch())
-
-    # Most answers are there before; then nothing has to be watched.
-    timer = loop.call_later(_UNWATCHED_S, begin)
-    try:
-        return await work
-    except asyncio.CancelledError:
-        # It may have been cancelled by others too, as by the server that stops.
-        if left and caller.uncancel() == 0:
-            raise ClientGone("the client closed its connection before the answer") from None
-        raise
-    finally:
-        timer.cancel()
-        if watching is not None:
-            watching.cancel()
 
 
 async def _limited(request: Request, limit: int, *, of: str) -> AsyncGenerator[bytes, None]:

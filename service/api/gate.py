@@ -20,7 +20,14 @@ from service.settings import Settings
 class Gate:
     """Lets a client in: API key and rate limit, both optional, and only so many at a time."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, retry_after_s: Callable[[], float]) -> None:
+        """Make a gate.
+
+        Args:
+            settings: with its limits.
+            retry_after_s: when to come again for whom there is no room.
+        """
+        self._retry_after_s = retry_after_s
         self._keys = [key.get_secret_value().encode() for key in settings.api_keys]
         self._limit = parse(settings.rate_limit) if settings.rate_limit else None
         self._limiter = MovingWindowRateLimiter(MemoryStorage())
@@ -57,7 +64,7 @@ class Gate:
         return client
 
     @contextmanager
-    def room(self, retry_after_s: float) -> Iterator[Callable[[int], None]]:
+    def room(self) -> Iterator[Callable[[int], None]]:
         """Hold one of the places for requests; gives what counts the bytes of its body.
 
         Many slow bodies would otherwise fill the memory before one of them is over its limit.
@@ -66,12 +73,12 @@ class Gate:
             Overloaded: all places are taken; from what it gives: the bytes do not fit.
         """
         if self._room == 0:
-            raise Overloaded("too many requests at a time", retry_after_s=retry_after_s)
+            raise self._overloaded("too many requests at a time")
         held = 0
 
         def hold(count: int) -> None:
             nonlocal held
-            self.take_bytes(count, retry_after_s)
+            self.take_bytes(count)
             held += count
 
         self._room -= 1
@@ -81,24 +88,26 @@ class Gate:
             self._room += 1
             self.give_bytes(held)
 
-    def take_bytes(self, count: int, retry_after_s: float, *, stream: bool = False) -> None:
+    def take_bytes(self, count: int, *, stream: bool = False) -> None:
         """Count bytes that are kept from now on, until `give_bytes`.
 
         Args:
             count: of them.
-            retry_after_s: what the caller is told if they do not fit.
             stream: whether they are a stream's, which leave half of the room to requests.
 
         Raises:
             Overloaded: they do not fit.
         """
         if count > self._free_bytes - (self._for_requests if stream else 0):
-            raise Overloaded("too many bytes at a time", retry_after_s=retry_after_s)
+            raise self._overloaded("too many bytes at a time")
         self._free_bytes -= count
 
     def give_bytes(self, count: int) -> None:
         """They are not kept any more."""
         self._free_bytes += count
+
+    def _overloaded(self, detail: str) -> Overloaded:
+        return Overloaded(detail, retry_after_s=self._retry_after_s())
 
     def _count(self, client: str) -> None:
         if self._limit is not None and not self._limiter.hit(self._limit, client):
@@ -113,7 +122,8 @@ class Gate:
 
 def address(connection: HTTPConnection) -> str:
     """Where the client is; that of a proxy is the client's where the proxy is trusted."""
-    return connection.client.host if connection.client else "unknown"
+    client = connection.client
+    return client.host if client else "unknown"
 
 
 def shown_key(connection: HTTPConnection) -> bytes:

@@ -15,10 +15,8 @@ from service.api.deps import (
     IMAGE_TYPES,
     admit,
     deadline,
-    in_time,
     read_image,
     read_images,
-    while_connected,
 )
 from service.api.explanations import ExplainOut, ExplainQuery, to_explain_json
 from service.api.schemas import (
@@ -35,6 +33,7 @@ from service.api.schemas import (
     to_model_json,
     to_models_json,
 )
+from service.api.waiting import InTime, WhileConnected
 from service.api.work import WorkRoute
 from service.core.pipeline import Analyzer
 
@@ -136,8 +135,10 @@ async def explain(request: Request, query: Annotated[ExplainQuery, Query()]) -> 
 async def analyze_batch(request: Request, query: Annotated[AnalyzeQuery, Query()]) -> Response:
     """One result or one error per image, in order; a bad image costs the others nothing."""
     until = deadline(request)
-    images = await in_time(read_images(request), until)
-    results = await while_connected(request, _batch(request, images, query, until))
+    with InTime(until):
+        images = await read_images(request)
+    with WhileConnected(request):
+        results = await _batch(request, images, query, until)
     return _respond(request, {"request_id": request.state.request_id, "results": results})
 
 
@@ -177,12 +178,11 @@ async def _work(
 ) -> Response:
     """What `run` makes of the one image of a request."""
     until = deadline(request)
-
-    async def answer() -> Json:
+    with InTime(until):
         data = await read_image(request)
-        return await while_connected(request, run(request, data, query, until))
-
-    return _respond(request, await in_time(answer(), until))
+        with WhileConnected(request):
+            out = await run(request, data, query, until)
+    return _respond(request, out)
 
 
 async def _analyze(request: Request, data: bytes, query: AnalyzeQuery, until: float) -> Json:
@@ -212,7 +212,8 @@ async def _batch(
 
 async def _batch_item(request: Request, data: bytes, query: AnalyzeQuery, until: float) -> Json:
     try:
-        return {"result": await in_time(_analyze(request, data, query, until), until)}
+        with InTime(until):
+            return {"result": await _analyze(request, data, query, until)}
     except Exception as error:  # whatever it is, the other images get their answers
         problems.note(error, request.app.state.metrics)
         body = problems.problem(

@@ -17,7 +17,6 @@ from pydantic import BaseModel
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from service.api import problems
-from service.api.deps import in_time
 from service.api.gate import Gate
 from service.api.messages import (
     BadMessage,
@@ -33,6 +32,7 @@ from service.api.messages import (
 )
 from service.api.schemas import Json, encode, to_json
 from service.api.state import StateTokens
+from service.api.waiting import InTime
 from service.core.frames import Frame, FrameQueue, Outcome
 from service.core.metrics import Metrics
 from service.core.pipeline import Analyzer, Options
@@ -157,7 +157,7 @@ class Session:
             return Close(1009, f"the limit is {limit:,} bytes a frame")
         gate, size = self._parts.gate, len(data)
         try:
-            gate.take_bytes(size, self._parts.analyzer.retry_after_s, stream=True)
+            gate.take_bytes(size, stream=True)
         except Overloaded as error:
             self._frames.refuse(error, now)
             return None
@@ -240,8 +240,10 @@ class Session:
         until = frame.arrived_at + self._parts.settings.request_timeout_s
         outcome: Outcome
         try:
-            work = self._parts.analyzer.analyze(frame.data, self._options, deadline=until)
-            outcome = await in_time(work, until)
+            with InTime(until):
+                outcome = await self._parts.analyzer.analyze(
+                    frame.data, self._options, deadline=until
+                )
         except Exception as error:  # a bad frame keeps the session
             outcome = error
         frame.settle(outcome)

@@ -18,6 +18,7 @@ from service.api.gate import Gate, address
 from service.api.messages import LimitsOut, SessionAuth, SessionCreated, parse
 from service.api.session import GONE, Close, Parts, Session
 from service.api.state import StateTokens
+from service.api.telemetry import bind
 from service.build import stream_frames
 from service.core.metrics import Metrics
 from service.core.pipeline import Analyzer
@@ -87,8 +88,7 @@ async def stream(websocket: WebSocket) -> None:
     """Serve one stream from its handshake to its close."""
     state = websocket.app.state
     session_id = uuid4().hex
-    structlog.contextvars.clear_contextvars()
-    structlog.contextvars.bind_contextvars(request_id=session_id)
+    bind(request_id=session_id)
     try:
         # Also who is refused is let in first: before, there is no close code to be told.
         offered = websocket.scope["subprotocols"]

@@ -7,12 +7,14 @@ import logging
 import os
 import re
 from collections.abc import Mapping
+from contextvars import ContextVar
 from time import perf_counter
+from types import MappingProxyType
 
 import structlog
 from fastapi import Request
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from structlog.typing import EventDict
 
 from service.api import problems
 from service.core.metrics import Metrics
@@ -23,6 +25,7 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._~-]{1,128}")
 _TRACEPARENT = re.compile(
     r"(?!ff)[0-9a-f]{2}-(?P<trace>(?!0{32})[0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
 )
+_bound: ContextVar[Mapping[str, str]] = ContextVar("bound", default=MappingProxyType({}))
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 log = structlog.get_logger(__name__)
@@ -31,7 +34,7 @@ log = structlog.get_logger(__name__)
 def configure_logging(level: str) -> None:
     """JSON lines on standard error, of this service and of the server under it."""
     shared: list[structlog.typing.Processor] = [
-        structlog.contextvars.merge_contextvars,
+        _with_bound,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
@@ -55,6 +58,19 @@ def configure_logging(level: str) -> None:
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
 
 
+def bind(**values: str) -> None:
+    """What every log line says from here on, in place of what was bound before.
+
+    A request or stream has a task of its own, where this ends; but the context of that is a copy,
+    of its predecessor's where they came together on one connection.
+    """
+    _bound.set(values)
+
+
+def _with_bound(_logger: object, _method: str, event: EventDict) -> EventDict:
+    return {**_bound.get(), **event}
+
+
 class Telemetry:
     """ASGI middleware; the outermost, so that no answer lacks its headers."""
 
@@ -68,9 +84,9 @@ class Telemetry:
             await self._app(scope, receive, send)
             return
         started = perf_counter()
-        headers = Headers(scope=scope)
-        request_id = _request_id(headers)
-        traceparent = headers.get("traceparent", "")
+        headers = dict(reversed(scope["headers"]))
+        request_id = _request_id(headers.get(b"x-request-id", b"").decode("latin-1"))
+        traceparent = headers.get(b"traceparent", b"").decode("latin-1")
         scope.setdefault("state", {})["request_id"] = request_id
         # RFC 9110, 9.3.2: a HEAD is a GET; the server leaves the body out.
         inner = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
@@ -89,10 +105,7 @@ class Telemetry:
                 message["headers"] = [*message["headers"], *raw]
             await send(message)
 
-        # Each request has a task of its own, where what is bound ends; but the context of that is
-        # a copy, of its predecessor's where they came together on one connection.
-        structlog.contextvars.clear_contextvars()
-        structlog.contextvars.bind_contextvars(request_id=request_id, **_trace(traceparent))
+        bind(request_id=request_id, **_trace(traceparent))
         self._metrics.in_flight.inc()
         try:
             await self._app(inner, receive, send_with_headers)
@@ -120,8 +133,7 @@ def _expected(error: Exception | asyncio.CancelledError) -> Exception:
     return error
 
 
-def _request_id(headers: Headers) -> str:
-    given = headers.get("x-request-id", "")
+def _request_id(given: str) -> str:
     return given if _REQUEST_ID.fullmatch(given) else os.urandom(16).hex()
 
 
@@ -133,4 +145,4 @@ def _trace(traceparent: str) -> dict[str, str]:
 def _server_timing(stages_ms: Mapping[str, float], total_s: float) -> str:
     # The total of the answer is that of the analysis; this one is of all that the server did.
     stages = {**stages_ms, "total": total_s * 1000}
-    return ", ".join(f"{name};dur={value:.2f}" for name, value in stages.items())
+    return ", ".join([f"{name};dur={value:.2f}" for name, value in stages.items()])

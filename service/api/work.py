@@ -6,16 +6,16 @@ is a tenth of a request (`benchmarks/request.py`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, TypeVar, get_type_hints
 
-from fastapi import Request, Response
+from fastapi import FastAPI, Request, Response
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ValidationError
 from starlette.datastructures import QueryParams
 from starlette.exceptions import HTTPException
-from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api import problems
@@ -38,38 +38,43 @@ class WorkRoute(APIRoute):
         kind: type[BaseModel] = get_type_hints(endpoint)["query"]
 
         async def handle(request: Request) -> Response:
-            with admitted(request):
+            with admitted(request) as request.state.hold:
                 options = parse_options(kind, request.scope["query_string"])
                 response: Response = await endpoint(request, options)
                 return response
 
         return handle
 
+    def alone(self) -> ASGIApp:
+        """This route as an application; it answers the errors of the service."""
+        handler = self.get_route_handler()
 
-class Shortcut:
-    """ASGI middleware: calls the routes of work by their path, past the search for a route."""
+        async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+            scope["route"] = self
+            request = Request(scope, receive, send)
+            try:
+                response = await handler(request)
+            except (MienError, HTTPException) as error:
+                response = await problems.answer(request, error)
+            await response(scope, receive, send)
 
-    def __init__(self, app: ASGIApp, routes: Sequence[BaseRoute]) -> None:
-        self._app = app
-        self._routes = {
-            route.path: (route, route.get_route_handler())
-            for route in routes
-            if isinstance(route, WorkRoute)
-        }
+        return serve
+
+
+class WorkFirst(FastAPI):
+    """Calls applications for work by their path, past its own layers and the search for a route."""
+
+    work: Mapping[str, ASGIApp] = MappingProxyType({})
+    """By path; of POST requests."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
-        found = self._routes.get(scope.get("path", ""))
-        if found is None or scope["type"] != "http" or scope["method"] != "POST":
-            await self._app(scope, receive, send)
+        """Serve one request, WebSocket or lifespan."""
+        work = self.work.get(scope.get("path", ""))
+        if work is None or scope["type"] != "http" or scope["method"] != "POST":
+            await super().__call__(scope, receive, send)
             return
-        scope["route"], handle = found
-        request = Request(scope, receive, send)
-        try:
-            response = await handle(request)
-        except (MienError, HTTPException) as error:
-            response = await problems.answer(request, error)
-        await response(scope, receive, send)
+        scope["app"] = self
+        await work(scope, receive, send)
 
 
 @lru_cache(maxsize=64)

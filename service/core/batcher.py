@@ -22,8 +22,10 @@ from service.errors import (
     InferenceError,
     InvalidItem,
     MienError,
+    NotReady,
     Overloaded,
     ServiceClosed,
+    Unavailable,
 )
 
 Item = TypeVar("Item")
@@ -165,13 +167,12 @@ class Batcher(Generic[Item, Output]):
             A future per item. Cancelling one takes its item out, unless it is being run.
 
         Raises:
-            ServiceClosed: not started, draining, stopped or failed.
+            NotReady: it has failed.
+            ServiceClosed: not started, draining or stopped.
             Overloaded: no room for all of them, or no time.
         """
         if self._closed:
-            raise ServiceClosed(
-                self._failure or f"{self.name} takes no more work", retry_after_s=_RETRY_AFTER_S[0]
-            )
+            raise self._refusal()
         self._make_room(len(items))
         loop = asyncio.get_running_loop()
         costs = [self._cost(item) if self._cost else 1.0 for item in items]
@@ -247,6 +248,12 @@ class Batcher(Generic[Item, Output]):
 
     def _needed_s(self, cost: float) -> float:
         return cost * self._ran_s / self._ran_cost / self._count if self._ran_cost else 0.0
+
+    def _refusal(self) -> Unavailable:
+        shortest = _RETRY_AFTER_S[0]
+        if self._failure:
+            return NotReady(f"not ready: {self._failure}", retry_after_s=shortest)
+        return ServiceClosed(f"{self.name} takes no more work", retry_after_s=shortest)
 
     def _make_room(self, count: int) -> None:
         if len(self._queue) + count > self._max_pending:

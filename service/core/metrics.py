@@ -72,7 +72,9 @@ class Metrics:
             ["name", "version", "sha256", "provider"],
             registry=registry,
         )
+        self._depths: dict[str, int] = {}
         self._providers: dict[str, str] = {}
+        self._runs: dict[str, tuple[Histogram, Histogram]] = {}
 
     def collect(self) -> Iterator[Metric]:
         """As the registry does, without the time at which each series began."""
@@ -88,14 +90,21 @@ class Metrics:
     def runs(self, name: str, provider: str) -> None:
         """Note a batcher whose runs are timed under this name, and where they are."""
         self._providers[name] = provider
-        self.queue_depth.labels(name).set(0)
+        self.queued(name, 0)
 
     def queued(self, name: str, depth: int) -> None:
         """See `service.core.batcher.BatchObserver`."""
-        self.queue_depth.labels(name).set(depth)
+        # It changes twice for an image; the gauge asks when it is read.
+        if name not in self._depths:
+            self.queue_depth.labels(name).set_function(lambda: self._depths[name])
+        self._depths[name] = depth
 
     def ran(self, name: str, size: int, seconds: float) -> None:
         """See `service.core.batcher.BatchObserver`; `prepare` is no model, its stages are timed."""
         if provider := self._providers.get(name):
-            self.batch_size.labels(name).observe(size)
-            self.inference_seconds.labels(name, provider).observe(seconds)
+            if name not in self._runs:
+                seconds_of = self.inference_seconds.labels(name, provider)
+                self._runs[name] = self.batch_size.labels(name), seconds_of
+            sizes, times = self._runs[name]
+            sizes.observe(size)
+            times.observe(seconds)

@@ -113,7 +113,6 @@ class Analyzer:
         """Why no new work should be sent here; None when it may."""
         return "draining" if self._draining else self._unable()
 
-    @property
     def retry_after_s(self) -> float:
         """Seconds until the images that wait now are worked off."""
         return self._prepare.retry_after_s()
@@ -241,8 +240,9 @@ class Analyzer:
         return failure or (None if self._warm else "warming up")
 
     def _check_ready(self) -> None:
-        if reason := self._unable():
-            raise NotReady(f"not ready: {reason}", retry_after_s=1.0)
+        # Without a look at every batcher: one that has failed refuses what is submitted.
+        if self._fault or not self._warm:
+            raise NotReady(f"not ready: {self._unable()}", retry_after_s=1.0)
 
     async def _answered(
         self,

@@ -25,6 +25,7 @@ from service.errors import (
     InferenceError,
     InvalidImage,
     InvalidItem,
+    NotReady,
     Overloaded,
     ServiceClosed,
 )
@@ -614,7 +615,7 @@ async def test_a_dead_worker_fails_all_pending(make: Make, broken_by: str) -> No
     assert await outcomes(futures) == [InferenceError] * 3
     assert batcher.failure == "a worker of m ended unexpectedly"
     assert observer.depths[-1] == 0
-    with pytest.raises(ServiceClosed, match="ended unexpectedly"):
+    with pytest.raises(NotReady, match="ended unexpectedly"):
         batcher.submit([4])
     assert [type(context["exception"]) for context in heard] == [ZeroDivisionError]
 

@@ -671,7 +671,7 @@ async def test_a_model_that_cannot_warm_up_never_gets_ready(make: Make) -> None:
 
 async def test_says_when_to_come_again(make: Make) -> None:
     setup = await make(trio())
-    assert setup.analyzer.retry_after_s == 1.0
+    assert setup.analyzer.retry_after_s() == 1.0
 
 
 async def test_a_fault_of_the_set_up_is_the_reason(make: Make) -> None:
@@ -695,6 +695,17 @@ async def test_a_dead_worker_drops_readiness(make: Make, which: str) -> None:
     assert len(heard) == 1
     with pytest.raises(NotReady, match="ended unexpectedly"):
         await setup.analyzer.analyze(PHOTO, Options())
+
+
+async def test_a_dead_worker_leaves_other_models_to_who_names_them(make: Make) -> None:
+    setup = await make(trio(), emotion())
+    asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+    batcher = setup.batcher("trio")
+    batcher._break(batcher._slots[0], ZeroDivisionError())
+    options = Options(models=("emo",), attributes=frozenset({"emotion"}))
+    result = await setup.analyzer.analyze(PHOTO, options)
+    assert set(result.faces[0].predictions) == {"emotion"}
+    assert setup.analyzer.unready == "a worker of trio ended unexpectedly"
 
 
 async def test_without_threads_it_is_not_ready_and_says_why(
