@@ -8,6 +8,8 @@ that a machine that gets slower slows both.
 from __future__ import annotations
 
 import http.client
+import os
+import random
 import re
 import signal
 import statistics
@@ -41,7 +43,7 @@ def main() -> None:
     """Measure, print, and exit with the targets that were missed, if any."""
     photo = vga(PHOTO.read_bytes())
     with server() as (process, port, ready_s):
-        http_s, bare_s = in_turns(poster(port, photo), _bare(photo))
+        http_s, bare_s = in_turns(poster(port, photo), bare(photo))
         rss_mb = _rss_mb(process.pid)
     ratio = statistics.median(http_s) / statistics.median(bare_s)
     table = Table("figure", "value", "target", title=f"One 640x480 photo, {ROUNDS} rounds")
@@ -82,7 +84,8 @@ def vga(data: bytes) -> bytes:
     return cv2.imencode(".jpg", canvas)[1].tobytes()
 
 
-def _bare(photo: bytes) -> Callable[[], None]:
+def bare(photo: bytes) -> Callable[[], None]:
+    """A call that decodes a photo, finds its faces and runs the default models."""
     settings = Settings()
     cv2.setNumThreads(1)
     detector = open_detector(settings)
@@ -103,13 +106,18 @@ def _bare(photo: bytes) -> Callable[[], None]:
     return run
 
 
-def in_turns(*calls: Callable[[], None]) -> list[list[float]]:
-    """Seconds that each call took, round by round."""
+def in_turns(
+    *calls: Callable[[], None], rounds: int = ROUNDS, shuffle: bool = False
+) -> list[list[float]]:
+    """Seconds that each call took, round by round; `shuffle` has each round in another order."""
     times: list[list[float]] = [[] for _ in calls]
     for call in calls * 10:
         call()
-    for _ in range(ROUNDS):
-        for call, taken in zip(calls, times, strict=True):
+    pairs = list(zip(calls, times, strict=True))
+    for _ in range(rounds):
+        if shuffle:
+            random.shuffle(pairs)
+        for call, taken in pairs:
             started = time.perf_counter()
             call()
             taken.append(time.perf_counter() - started)
@@ -117,13 +125,18 @@ def in_turns(*calls: Callable[[], None]) -> list[list[float]]:
 
 
 @contextmanager
-def server(*flags: str) -> Iterator[tuple[subprocess.Popen[str], int, float]]:
-    """A server with these flags: its process, its port, and seconds from start to ready."""
+def server(
+    *flags: str, tree: Path | None = None
+) -> Iterator[tuple[subprocess.Popen[str], int, float]]:
+    """A server with these flags: its process, its port, and seconds from start to ready.
+
+    Its source is that of `tree`, if it is given.
+    """
     started = time.perf_counter()
     mien = str(Path(sys.executable).with_name("mien"))
-    with subprocess.Popen(
-        [mien, "serve", "--port", "0", *flags], stderr=subprocess.PIPE, text=True
-    ) as process:
+    env = os.environ | ({"PYTHONPATH": str(tree)} if tree else {})
+    command = [mien, "serve", "--port", "0", *flags]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=env) as process:
         port, ready = 0, False
         for line in process.stderr or ():
             if match := re.search(r"running on http://127\.0\.0\.1:(\d+)", line):
