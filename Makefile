@@ -35,7 +35,7 @@ serve: $(VENV)/.cpu ## Serve the committed models on http://127.0.0.1:8000
 
 .PHONY: demo
 demo: $(VENV)/.cpu ## Send PHOTO through a running server, print the JSON, write an annotated PNG
-	@$(WITH_SERVER) $(BIN)/mien analyze --server {url} --json --annotate artifacts/demo $(PHOTO)
+	@$(WITH_SERVER) $(BIN)/mien analyze --server {url} --json --annotate artifacts/demo "$(PHOTO)"
 
 .PHONY: test
 test: $(VENV)/.dev ## Run every test; service/ must be covered to 90 %, with branches

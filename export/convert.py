@@ -6,7 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import onnx
+from google.protobuf.message import DecodeError
+from numpy.typing import NDArray
 
 from service.card import MODEL_FILE, InputSpec
 from service.types import Head
@@ -62,7 +65,9 @@ def convert(recipe: Recipe, folder: Path) -> Path:
     """Write `folder/model.onnx` from `folder/model.keras`.
 
     The graph takes `image` uint8 (N, S, S, C), N free, and gives float32 (N, K) under the name of
-    each head; scaling, calibration and softmax are inside. The same versions give the same bytes.
+    each head; scaling, calibration and softmax are inside. The same versions on one machine give
+    the same bytes; a file that differs by no more than another machine's rounding is left as it is,
+    since its card, figures and variants name its sha256.
 
     Returns:
         The path of the ONNX file.
@@ -97,8 +102,38 @@ def write_onnx(serve: Callable[[Any], list[Any]], model: Described, folder: Path
     _describe(graph, model)
     onnx.checker.check_model(graph, full_check=True)
     path = folder / MODEL_FILE
-    path.write_bytes(graph.SerializeToString(deterministic=True))
+    if not _is_there(path, graph):
+        path.write_bytes(graph.SerializeToString(deterministic=True))
     return path
+
+
+def _is_there(path: Path, graph: Any) -> bool:
+    """Whether the file is this graph but for the rounding of weights that tf2onnx folds."""
+    try:
+        theirs = onnx.load(path)
+    except (FileNotFoundError, onnx.checker.ValidationError, DecodeError):
+        return False
+    pairs = list(zip(graph.graph.initializer, theirs.graph.initializer, strict=False))
+    return _but_for_weights(graph) == _but_for_weights(theirs) and all(
+        _nearly_equal(onnx.numpy_helper.to_array(ours), onnx.numpy_helper.to_array(other))
+        for ours, other in pairs
+    )
+
+
+def _but_for_weights(graph: Any) -> bytes:
+    bare = onnx.ModelProto()
+    bare.CopyFrom(graph)
+    for tensor in bare.graph.initializer:
+        tensor.ClearField("raw_data")
+        tensor.ClearField("float_data")
+    return bytes(bare.SerializeToString(deterministic=True))
+
+
+def _nearly_equal(ours: NDArray[Any], theirs: NDArray[Any]) -> bool:
+    if ours.dtype.kind != "f":
+        return np.array_equal(ours, theirs)
+    largest = float(np.abs(ours).max(initial=0))
+    return np.allclose(ours, theirs, rtol=1e-5, atol=1e-6 * largest)
 
 
 def _exported(serve: Callable[[Any], list[Any]], model: Described) -> Any:

@@ -97,9 +97,10 @@ async def read_image(request: Request) -> bytes:
     if kind == _MULTIPART:
         images = await _read_parts(request, "image", 1, limit + _ENVELOPE_BYTES)
         return _bounded(images[0], limit)
+    fault = f"content type {kind!r} is not taken" if kind else "there is no content type"
     raise UnsupportedMedia(
-        f"content type {kind or 'missing'!r} is not taken; send one of {', '.join(IMAGE_TYPES)}, "
-        f"{_MULTIPART} with the field `image`, or {_JSON} with base64 under `image`"
+        f"{fault}; send one of {', '.join(IMAGE_TYPES)}, {_MULTIPART} with the field `image`, "
+        f"or {_JSON} with base64 under `image`"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import chain
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
@@ -19,6 +20,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     _unparsed = 0
     """Bytes since a head was complete or a body grew."""
+    _refusal = ""
+    """Why the parser was stopped, where it found nothing wrong itself."""
     _head_timeout: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -36,9 +39,8 @@ class BoundedProtocol(HttpToolsProtocol):
         """Parse `data`; the callbacks below reset the count where it made progress."""
         self._unparsed += len(data)
         super().data_received(data)
-        limit = self._settings.max_head_bytes
-        if self._unparsed > limit and not self.transport.is_closing():
-            self.send_400_response(f"the request's head is over {limit:,} bytes")
+        if self._unparsed > self._settings.max_head_bytes and not self.transport.is_closing():
+            self.send_400_response(self._too_large())
 
     def on_message_begin(self) -> None:
         """The first byte of a request, perhaps on a connection that was kept alive."""
@@ -49,6 +51,10 @@ class BoundedProtocol(HttpToolsProtocol):
         """From here on the application's own limits hold."""
         self._stop_timer()
         self._unparsed = 0
+        # It may have come in one piece, with what is behind it.
+        if len(self.url) + sum(map(len, chain(*self.headers))) > self._settings.max_head_bytes:
+            self._refusal = self._too_large()
+            raise ValueError(self._refusal)  # the parser stops, and uvicorn asks for a 400
         before = self.cycle
         super().on_headers_complete()
         # Not an upgrade; and what answers a HEAD has no body.
@@ -63,10 +69,13 @@ class BoundedProtocol(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         """Answer what never reached the application as it would have."""
         metrics: Metrics = self.config.app.state.metrics  # type: ignore[union-attr]
-        headers, body = problems.refusal(problems.BadRequest(msg), metrics)
+        headers, body = problems.refusal(problems.BadRequest(self._refusal or msg), metrics)
         head = ("HTTP/1.1 400 Bad Request", *(f"{name}: {headers[name]}" for name in headers))
         self.transport.write("\r\n".join((*head, "", "")).encode() + body)
         self.transport.close()
+
+    def _too_large(self) -> str:
+        return f"the request's head is over {self._settings.max_head_bytes:,} bytes"
 
     def _expect_head(self) -> None:
         self._stop_timer()

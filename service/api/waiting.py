@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 from fastapi import Request
 
@@ -20,7 +21,7 @@ class _Waiting(ABC):
         MienError: that says why; a cancellation by others stays one.
     """
 
-    _over: MienError | None = None
+    _over: Callable[[], MienError] | None = None
 
     def __enter__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -31,14 +32,15 @@ class _Waiting(ABC):
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._stop()
-        if self._over is None:
-            return
-        others = self._task.uncancel() > self._cancelling
-        if kind is asyncio.CancelledError and not others:
-            raise self._over from None
+        ours = self._over is not None and self._task.uncancel() <= self._cancelling
+        # An error's traceback holds this block. If the block held the error, or the task that may
+        # end with it, all that is in those frames, an image too, would wait for the collector.
+        del self._task
+        if ours and kind is asyncio.CancelledError and self._over is not None:
+            raise self._over() from None
 
-    def _end(self, error: MienError) -> None:
-        self._over = error
+    def _end(self, why: Callable[[], MienError]) -> None:
+        self._over = why
         self._task.cancel()
 
     @abstractmethod
@@ -65,7 +67,7 @@ class InTime(_Waiting):
         self._timer.cancel()
 
     def _late(self) -> None:
-        self._end(DeadlineExceeded("the time for this request was up"))
+        self._end(lambda: DeadlineExceeded("the time for this request was up"))
 
 
 class WhileConnected(_Waiting):
@@ -94,4 +96,4 @@ class WhileConnected(_Waiting):
     async def _until_gone(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
-        self._end(ClientGone("the client closed its connection before the answer"))
+        self._end(lambda: ClientGone("the client closed its connection before the answer"))

@@ -97,4 +97,5 @@ def parse_options(kind: type[Options], query: bytes) -> Options:
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         where = ".".join(map(str, first["loc"]))
-        raise InvalidOption(f"{where}: {first['msg']}") from error
+        once = first["type"].endswith("_type") and len(given.getlist(where)) > 1
+        raise InvalidOption(f"{where}: {'takes one value' if once else first['msg']}") from error

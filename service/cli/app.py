@@ -146,6 +146,7 @@ def _settings(flags: Sequence[str] | None = None) -> Settings:
         return load_settings(flags)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
-        quit_with(f"setting {'.'.join(map(str, first['loc']))}: {first['msg']}")
+        named = f"setting {'.'.join(map(str, first['loc']))}: " if first["loc"] else ""
+        quit_with(named + first["msg"].removeprefix("Value error, "))
     except ValueError as error:
         quit_with(str(error))

@@ -25,7 +25,6 @@ from service.errors import (
     NotReady,
     Overloaded,
     ServiceClosed,
-    Unavailable,
 )
 
 Item = TypeVar("Item")
@@ -154,6 +153,18 @@ class Batcher(Generic[Item, Output]):
         self._idle = self._slots.copy()
         self._closed = False
 
+    def check_open(self) -> None:
+        """Find out whether work is taken.
+
+        Raises:
+            NotReady: it has failed.
+            ServiceClosed: not started, draining or stopped.
+        """
+        if self._failure:
+            raise NotReady(f"not ready: {self._failure}", retry_after_s=_RETRY_AFTER_S[0])
+        if self._closed:
+            raise ServiceClosed(f"{self.name} takes no more work", retry_after_s=_RETRY_AFTER_S[0])
+
     def submit(
         self, items: Sequence[Item], *, deadline: float | None = None
     ) -> list[asyncio.Future[Served[Output]]]:
@@ -167,12 +178,10 @@ class Batcher(Generic[Item, Output]):
             A future per item. Cancelling one takes its item out, unless it is being run.
 
         Raises:
-            NotReady: it has failed.
-            ServiceClosed: not started, draining or stopped.
+            Unavailable: as `check_open`.
             Overloaded: no room for all of them, or no time.
         """
-        if self._closed:
-            raise self._refusal()
+        self.check_open()
         self._make_room(len(items))
         loop = asyncio.get_running_loop()
         costs = [self._cost(item) if self._cost else 1.0 for item in items]
@@ -248,12 +257,6 @@ class Batcher(Generic[Item, Output]):
 
     def _needed_s(self, cost: float) -> float:
         return cost * self._ran_s / self._ran_cost / self._count if self._ran_cost else 0.0
-
-    def _refusal(self) -> Unavailable:
-        shortest = _RETRY_AFTER_S[0]
-        if self._failure:
-            return NotReady(f"not ready: {self._failure}", retry_after_s=shortest)
-        return ServiceClosed(f"{self.name} takes no more work", retry_after_s=shortest)
 
     def _make_room(self, count: int) -> None:
         if len(self._queue) + count > self._max_pending:

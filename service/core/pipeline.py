@@ -209,6 +209,8 @@ class Analyzer:
         self._check_ready()
         choice = self._choice(options.models, options.attributes)
         heads = choice.heads
+        for name in choice.models:
+            self.models[name].explain.check_open()
         check_method(wanted.method, heads)
         wished = wished_labels(wanted.labels, heads)
         specs = with_views(choice.specs) if wanted.overlay else choice.specs
@@ -240,7 +242,6 @@ class Analyzer:
         return failure or (None if self._warm else "warming up")
 
     def _check_ready(self) -> None:
-        # Without a look at every batcher: one that has failed refuses what is submitted.
         if self._fault or not self._warm:
             raise NotReady(f"not ready: {self._unable()}", retry_after_s=1.0)
 
@@ -253,6 +254,8 @@ class Analyzer:
         deadline: float | None,
     ) -> tuple[Served[Prepared], Answers]:
         """The image made ready, and what the models say of its faces."""
+        for name in choice.models:
+            self.models[name].batcher.check_open()
         loop = asyncio.get_running_loop()
 
         def answer(crops: Crops) -> Answers | None:

@@ -111,6 +111,14 @@ async def test_an_endless_head_is_refused(connection: Streams, line: bytes) -> N
     await assert_refused(connection, "65,536")
 
 
+@pytest.mark.parametrize("line", [b"x: " + b"a" * 90 + b"\r\n", b"x: " + b"a" * 70_000 + b"\r\n"])
+async def test_a_large_head_in_one_piece_is_refused(line: bytes) -> None:
+    async with connected(max_head_bytes=20_000) as connection:
+        lines = line * (1 + 30_000 // len(line))
+        connection[1].write(b"POST /echo HTTP/1.1\r\nhost: a\r\n" + lines + b"\r\n")
+        await assert_refused(connection, "20,000")
+
+
 async def test_endless_trailers_are_refused(connection: Streams) -> None:
     _, writer = connection
     writer.write(b"POST /echo HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n0\r\n")

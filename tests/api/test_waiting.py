@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
+import weakref
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -59,6 +61,29 @@ async def test_what_ends_in_time_is_left_alone() -> None:
     with InTime(now() + 0.02), WhileConnected(request_of(silent)):
         await asyncio.sleep(0)
     await still_running()
+
+
+@pytest.mark.parametrize("limit", ["late", "gone"])
+async def test_what_was_in_work_is_let_go_at_once(limit: str) -> None:
+    class Photo:
+        """Many bytes."""
+
+    async def work() -> weakref.ref[Photo]:
+        data = Photo()
+        held.append(weakref.ref(data))
+        with InTime(now()) if limit == "late" else WhileConnected(request_of(gone)):
+            await asyncio.sleep(3600)
+        raise AssertionError
+
+    held: list[weakref.ref[Photo]] = []
+    gc.disable()
+    try:
+        with pytest.raises((DeadlineExceeded, ClientGone)):
+            await asyncio.create_task(work())
+        await asyncio.sleep(0)
+        assert held[0]() is None
+    finally:
+        gc.enable()
 
 
 async def test_an_error_of_the_block_stays() -> None:

@@ -164,9 +164,19 @@ def test_a_damaged_model_is_one_line_and_status_2(models: Path, command: tuple[s
     assert result.stdout == ""
 
 
-def test_a_wrong_setting_is_one_line_and_status_2(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MIEN_MAX_FACES", "many")
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("MAX_FACES", "many", "setting max_faces: "),
+        ("RATE_LIMIT", "0/minute", "setting rate_limit: it would let nobody in"),
+        ("DETECTOR", "yunet", "detector=yunet needs yunet_path"),
+    ],
+)
+def test_a_wrong_setting_is_one_line_and_status_2(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, told: str
+) -> None:
+    monkeypatch.setenv(f"MIEN_{name}", value)
     result = mien("models")
     assert result.exit_code == 2
-    assert result.stderr.startswith("mien: setting max_faces: ")
+    assert result.stderr.startswith(f"mien: {told}")
     assert len(result.stderr.splitlines()) == 1

@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry
 
 from service.card import ModelCard
 from service.core.batcher import Batcher
-from service.core.explain import Explainer
+from service.core.explain import Explainer, ExplainOptions
 from service.core.metrics import Metrics
 from service.core.pipeline import Analyzer, Options, ServedDetector, ServedModel
 from service.core.prepare import Preparer
@@ -706,6 +706,19 @@ async def test_a_dead_worker_leaves_other_models_to_who_names_them(make: Make) -
     result = await setup.analyzer.analyze(PHOTO, options)
     assert set(result.faces[0].predictions) == {"emotion"}
     assert setup.analyzer.unready == "a worker of trio ended unexpectedly"
+
+
+@pytest.mark.parametrize("which", ["batcher", "explain"])
+async def test_what_needs_a_dead_worker_is_refused_before_any_work(make: Make, which: str) -> None:
+    setup = await make(trio())
+    asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+    dead = getattr(setup.models["trio"], which)
+    dead._break(dead._slots[0], ZeroDivisionError())
+    with pytest.raises(NotReady, match="ended unexpectedly"):
+        await setup.analyzer.explain(PHOTO, Options(), ExplainOptions(method="occlusion"))
+    assert setup.prepare._ran_cost == 0
+    if which == "explain":
+        assert (await setup.analyzer.analyze(PHOTO, Options())).faces
 
 
 async def test_without_threads_it_is_not_ready_and_says_why(

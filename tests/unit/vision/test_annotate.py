@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 
@@ -40,6 +41,34 @@ def test_landmarks_are_dots():
     points = np.array([[60, 60], [90, 60], [75, 75], [65, 90], [85, 90]], np.float32)
     drawn = changed(blank, annotate(blank, [face(Box(50, 40, 60, 80), points)]))
     assert all(drawn[int(y), int(x)] for x, y in points)
+
+
+def test_a_label_leaves_neighbours_and_their_labels_free():
+    blank = np.zeros((300, 200, 3), np.uint8)
+    upper, lower = face(Box(50, 80, 60, 80)), face(Box(50, 165, 60, 80))
+    alone = changed(blank, annotate(blank, [lower]))
+    both = changed(blank, annotate(blank, [upper, lower]))
+    assert np.array_equal(both[165:], alone[165:])
+    assert both[70:78, 52:60].any()  # above its face, since the other is below
+
+
+def test_no_label_covers_another():
+    blank = np.zeros((300, 300, 3), np.uint8)
+    crowd = [face(Box(100 + x, 100 + y, 60, 60)) for x in (0, 30) for y in (0, 20)]
+    ground = (annotate(blank, crowd) == (80, 200, 60)).all(axis=2)
+    single = (annotate(blank, crowd[:1]) == (80, 200, 60)).all(axis=2)
+    label = single[161:].sum()
+    filled = cv2.morphologyEx(ground.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+    assert filled.sum() > 0.7 * 4 * label
+
+
+def test_a_label_is_as_wide_as_its_face():
+    blank = np.zeros((400, 600, 3), np.uint8)
+    for width in (120, 160):
+        drawn = changed(blank, annotate(blank, [face(Box(100, 40, width, 200))]))
+        columns = np.flatnonzero(drawn[242:].any(axis=0))
+        assert columns[0] == 100
+        assert width - 8 <= columns[-1] - columns[0] <= width + 4
 
 
 def test_the_track_is_written_first():
