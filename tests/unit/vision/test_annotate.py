@@ -64,7 +64,7 @@ def test_no_label_covers_another():
 
 def test_a_label_is_as_wide_as_its_face():
     blank = np.zeros((400, 600, 3), np.uint8)
-    for width in (120, 160):
+    for width in (90, 115):
         drawn = changed(blank, annotate(blank, [face(Box(100, 40, width, 200))]))
         columns = np.flatnonzero(drawn[242:].any(axis=0))
         assert columns[0] == 100
