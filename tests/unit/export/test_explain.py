@@ -70,12 +70,13 @@ def nearby(crops: np.ndarray) -> Iterator[np.ndarray]:
     """The crops, and the same within a thousandth of a grey level.
 
     Where a ReLU's input is 0 but for rounding, or two places of a MaxPool are equal, the map has a
-    step, and both of its sides are right: one of these is on the side where the graph is.
+    step, and both of its sides are right: one of these is on the side where the graph is. Which
+    side that is differs from CPU to CPU; a small change crosses few other steps.
     """
     yield crops.astype(np.float32)
     draw = np.random.default_rng(0)
-    for _ in range(4):
-        yield crops + draw.uniform(-1e-3, 1e-3, crops.shape).astype(np.float32)
+    for most in (1e-3, 1e-4, 1e-5) * 4:
+        yield crops + draw.uniform(-most, most, crops.shape).astype(np.float32)
 
 
 def expected_maps(logits: Any, crops: np.ndarray, label: int) -> np.ndarray:
@@ -99,6 +100,16 @@ def errors(actual: np.ndarray, expected: np.ndarray) -> np.ndarray:
     return np.linalg.norm(gaps, axis=1) / lengths
 
 
+def assert_as_tensorflow(actual: np.ndarray, logits: Any, crops: np.ndarray, label: int) -> None:
+    """Each map is TensorFlow's of its crop, or of one of those `nearby`."""
+    least = np.full(len(crops), np.inf)
+    for near in nearby(crops):
+        least = np.minimum(least, errors(actual, expected_maps(logits, near, label)))
+        if least.max() <= TOLERANCE:
+            return
+    raise AssertionError(f"the maps differ by {least}")
+
+
 @pytest.mark.parametrize("name", COMMITTED)
 def test_committed_models_are_explained_as_tensorflow_would(name: str, guided: bool) -> None:
     card, model = load_card(MODELS / name), load_keras(MODELS / name / "model.keras")
@@ -110,8 +121,7 @@ def test_committed_models_are_explained_as_tensorflow_would(name: str, guided: b
         classes = np.full(len(crops), first + label)
         feeds = {"image": crops, "class": classes, "guided": np.array(guided)}
         (actual,) = session.run(["map"], feeds)
-        gaps = [errors(actual, expected_maps(logits, near, label)) for near in nearby(crops)]
-        assert np.min(gaps, axis=0).max() <= TOLERANCE
+        assert_as_tensorflow(actual, logits, crops, label)
         first += len(spec.labels)
 
 
@@ -167,8 +177,7 @@ def test_a_plain_keras_cnn_is_explained_too(plain: tuple[Any, Any], guided: bool
     for place, label in enumerate([2, 0, 3, 1]):
         feeds = {"image": crops, "class": np.full(4, place), "guided": np.array(guided)}
         (actual,) = session.run(["map"], feeds)
-        gaps = [errors(actual, expected_maps(logits, near, label)) for near in nearby(crops)]
-        assert np.min(gaps, axis=0).max() <= TOLERANCE
+        assert_as_tensorflow(actual, logits, crops, label)
 
 
 def test_weights_are_ranges_of_the_models_file(tmp_path: Path) -> None:
