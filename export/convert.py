@@ -113,10 +113,11 @@ def _is_there(path: Path, graph: Any) -> bool:
         theirs = onnx.load(path)
     except (FileNotFoundError, onnx.checker.ValidationError, DecodeError):
         return False
-    pairs = list(zip(graph.graph.initializer, theirs.graph.initializer, strict=False))
-    return _but_for_weights(graph) == _but_for_weights(theirs) and all(
+    if _but_for_weights(graph) != _but_for_weights(theirs):
+        return False
+    return all(
         _nearly_equal(onnx.numpy_helper.to_array(ours), onnx.numpy_helper.to_array(other))
-        for ours, other in pairs
+        for ours, other in zip(graph.graph.initializer, theirs.graph.initializer, strict=True)
     )
 
 

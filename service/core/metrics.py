@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
 
@@ -17,60 +18,39 @@ class Metrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
-        self.http_seconds = Histogram(
+        histogram = partial(Histogram, registry=registry)
+        gauge, counter = partial(Gauge, registry=registry), partial(Counter, registry=registry)
+        in_seconds = partial(histogram, buckets=BUCKETS_S)
+        self.http_seconds = in_seconds(
             "mien_http_request_duration_seconds",
             "Time from the request's first byte to the response's last.",
             ["route", "method", "code"],
-            buckets=BUCKETS_S,
-            registry=registry,
         )
-        self.stage_seconds = Histogram(
-            "mien_stage_duration_seconds",
-            "Time of one stage of one analysis.",
-            ["stage"],
-            buckets=BUCKETS_S,
-            registry=registry,
+        self.stage_seconds = in_seconds(
+            "mien_stage_duration_seconds", "Time of one stage of one analysis.", ["stage"]
         )
         self.stages = {stage: self.stage_seconds.labels(stage) for stage in _STAGES}
-        self.inference_seconds = Histogram(
-            "mien_inference_duration_seconds",
-            "Time of one batch run.",
-            ["model", "provider"],
-            buckets=BUCKETS_S,
-            registry=registry,
+        self.inference_seconds = in_seconds(
+            "mien_inference_duration_seconds", "Time of one batch run.", ["model", "provider"]
         )
-        self.batch_size = Histogram(
-            "mien_batch_size", "Items in one run.", ["model"], buckets=_SIZES, registry=registry
+        self.batch_size = histogram(
+            "mien_batch_size", "Items in one run.", ["model"], buckets=_SIZES
         )
-        self.queue_depth = Gauge(
-            "mien_queue_depth", "Items that wait for a run.", ["model"], registry=registry
-        )
-        self.in_flight = Gauge(
-            "mien_in_flight_requests", "HTTP requests being answered.", registry=registry
-        )
-        self.faces = Histogram(
-            "mien_faces_detected", "Faces found in one image.", buckets=_COUNTS, registry=registry
-        )
-        self.shed = Counter(
-            "mien_requests_shed_total", "Work refused or dropped.", ["reason"], registry=registry
-        )
-        self.errors = Counter(
-            "mien_errors_total", "Error answers by code.", ["code"], registry=registry
-        )
-        self.stream_sessions = Gauge(
-            "mien_stream_sessions", "WebSocket sessions that are open.", registry=registry
-        )
-        self.stream_frames = Counter(
+        self.queue_depth = gauge("mien_queue_depth", "Items that wait for a run.", ["model"])
+        self.in_flight = gauge("mien_in_flight_requests", "HTTP requests being answered.")
+        self.faces = histogram("mien_faces_detected", "Faces found in one image.", buckets=_COUNTS)
+        self.shed = counter("mien_requests_shed_total", "Work refused or dropped.", ["reason"])
+        self.errors = counter("mien_errors_total", "Error answers by code.", ["code"])
+        self.stream_sessions = gauge("mien_stream_sessions", "WebSocket sessions that are open.")
+        self.stream_frames = counter(
             "mien_stream_frames_total",
             "Frames of streams: processed, dropped or failed.",
             ["result"],
-            registry=registry,
         )
-        self.model_info = Gauge(
+        self.model_info = gauge(
             "mien_model_info",
             "1 for every model that is served.",
             ["name", "version", "sha256", "provider"],
-            registry=registry,
         )
         self._depths: dict[str, int] = {}
         self._providers: dict[str, str] = {}

@@ -190,7 +190,8 @@ def test_scans_of_components_of_one_id_are_counted_too() -> None:
 
 def test_scans_behind_the_end_do_not_count() -> None:
     data = WHOLE["progressive"]
-    decode(data + data * 20, LIMITS)
+    alone = decode(data, LIMITS).pixels
+    np.testing.assert_array_equal(decode(data + data * 20, LIMITS).pixels, alone)
 
 
 def test_marker_in_the_middle_of_a_scan_is_damage() -> None:

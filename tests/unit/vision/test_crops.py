@@ -216,8 +216,10 @@ def test_a_grey_image_gives_what_its_colour_copy_gives(size: int) -> None:
 
 def test_the_image_is_left_alone() -> None:
     image = noise(300, 300)
+    before = image.copy()
     image.setflags(write=False)
     crop_face(image, Box(10, 10, 200, 200), spec(48, color="gray"))
+    np.testing.assert_array_equal(image, before)
 
 
 # The whole image ---------------------------------------------------------------------------------
